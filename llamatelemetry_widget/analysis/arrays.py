@@ -1,0 +1,47 @@
+"""What the array API standard leaves to its users: whose array is it, rows by slice or by number, float32 copies.
+
+In: arrays of any library that follows the standard. Out: arrays of the same library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from llamatelemetry_widget.errors import BackendMissing
+
+Array: TypeAlias = Any
+Rows: TypeAlias = "slice | Sequence[int] | Array"
+
+
+def namespace(x: Array) -> Any:
+    """Module with the array API functions for `x`.
+
+    Raises
+    ------
+    BackendMissing
+        `x` is no NumPy array and `array-api-compat` is not installed.
+    """
+    if isinstance(x, np.ndarray):
+        return np
+    try:
+        from array_api_compat import array_namespace
+    except ImportError:
+        raise BackendMissing(f"arrays of type {type(x).__name__} need `pip install array-api-compat`") from None
+    return array_namespace(x)
+
+
+def float32(x: Array) -> Array:
+    """`x` as float32, copied only where it is something else."""
+    xp = namespace(x)
+    return xp.astype(x, xp.float32, copy=False)
+
+
+def select(x: Array, rows: Rows, axis: int = 0) -> Array:
+    """Rows of `x` along `axis`, by slice or by a sequence of row numbers."""
+    if isinstance(rows, slice):
+        return x[(slice(None),) * axis + (rows, ...)]
+    xp = namespace(x)
+    return xp.take(x, xp.asarray(rows, dtype=xp.int64), axis=axis)
