@@ -18,7 +18,8 @@ def usable_threads() -> int:
         allowed = len(os.sched_getaffinity(0))
     except AttributeError:  # macOS has no affinity
         allowed = os.cpu_count() or 1
-    return max(1, min(allowed, math.floor(cgroup_quota())))
+    quota = cgroup_quota()
+    return max(1, allowed if math.isinf(quota) else min(allowed, math.floor(quota)))
 
 
 def cgroup_quota(root: Path = CGROUP, own: Path = Path("/proc/self/cgroup")) -> float:

@@ -1,0 +1,94 @@
+"""See what llama.cpp really computes with any GGUF model, inline in a notebook.
+
+Only the public names stand here; each is loaded on first use, so that importing the package is quick and starts nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .analysis.attention import decode_thumbnail
+    from .errors import (
+        BackendMissing,
+        CaptureUnavailable,
+        EngineCancelled,
+        EngineCrashed,
+        LlamaTelemetryError,
+        MemoryBudgetExceeded,
+        ModelFileError,
+        ModelNotFound,
+        PromptTooLong,
+    )
+    from .magics import load_ipython_extension, unload_ipython_extension
+    from .model import Model, RunningTrace, open_model
+    from .models.find import list_models
+    from .models.info import ModelInfo
+    from .trace import Trace, load_trace
+    from .widgets.attention_grid import AttentionGrid
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "open_model": "model",
+    "Model": "model",
+    "RunningTrace": "model",
+    "ModelInfo": "models.info",
+    "list_models": "models.find",
+    "Trace": "trace",
+    "load_trace": "trace",
+    "AttentionGrid": "widgets.attention_grid",
+    "decode_thumbnail": "analysis.attention",
+    "load_ipython_extension": "magics",
+    "unload_ipython_extension": "magics",
+    **dict.fromkeys(
+        [
+            "LlamaTelemetryError",
+            "ModelNotFound",
+            "ModelFileError",
+            "EngineCrashed",
+            "EngineCancelled",
+            "PromptTooLong",
+            "CaptureUnavailable",
+            "BackendMissing",
+            "MemoryBudgetExceeded",
+        ],
+        "errors",
+    ),
+}
+__all__ = [
+    "AttentionGrid",
+    "BackendMissing",
+    "CaptureUnavailable",
+    "EngineCancelled",
+    "EngineCrashed",
+    "LlamaTelemetryError",
+    "MemoryBudgetExceeded",
+    "Model",
+    "ModelFileError",
+    "ModelInfo",
+    "ModelNotFound",
+    "PromptTooLong",
+    "RunningTrace",
+    "Trace",
+    "decode_thumbnail",
+    "list_models",
+    "load_ipython_extension",
+    "load_trace",
+    "open_model",
+    "unload_ipython_extension",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

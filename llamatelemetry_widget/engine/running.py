@@ -1,0 +1,163 @@
+"""A run in progress: its events, a handle to wait for it or stop it, and the bar that shows how far it is.
+
+In: a function that does the work and emits events. Out: a `Trace`, or the error that ended the run.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ..analysis.attention import Reduced
+from ..errors import EngineCancelled, LlamaTelemetryError
+from ..trace import Trace
+
+
+@dataclass(frozen=True)
+class TraceEvent:
+    """What a running trace says: ``kind`` is "start", "progress", "layer", "done", "error" or "cancelled"."""
+
+    kind: str
+    done: int = 0
+    total: int = 0
+    layer: int | None = None
+    part: str | None = None
+    reduced: Reduced | None = None
+    message: str = ""
+    trace: Trace | None = None
+
+
+class RunningTrace:
+    """A trace in progress. It runs in a thread of its own, so that it can be watched and stopped meanwhile.
+
+    Callbacks of `subscribe` come in that thread.
+    """
+
+    def __init__(self, work: Callable[[Callable[[TraceEvent], None]], Trace], cancel: Callable[[], None]) -> None:
+        self._work, self._cancel = work, cancel
+        self.latest: TraceEvent | None = None
+        self._lock = threading.Lock()
+        self._seen: list[TraceEvent] = []
+        self._callbacks: list[Callable[[TraceEvent], None]] = []
+        self._trace: Trace | None = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="llamatelemetry-trace", daemon=True)
+        self._thread.start()
+
+    @property
+    def done(self) -> bool:
+        """Whether the run has ended, one way or another."""
+        return not self._thread.is_alive()
+
+    def subscribe(self, callback: Callable[[TraceEvent], None]) -> None:
+        """Call `callback` with every event, those that came before included."""
+        with self._lock:
+            for event in self._seen:
+                callback(event)
+            self._callbacks.append(callback)
+
+    def cancel(self) -> None:
+        """Ask the run to stop; `result` then raises `EngineCancelled`. Safe from any thread."""
+        self._cancel()
+
+    def result(self, progress: bool = False) -> Trace:
+        """Wait for the trace. An interrupt (Ctrl-C) stops the run and raises `EngineCancelled`.
+
+        Parameters
+        ----------
+        progress : bool
+            Show a bar when the run takes longer than a second.
+        """
+        bar = ProgressBar() if progress else None
+        try:
+            while self._thread.is_alive():
+                self._thread.join(0.1)
+                if bar is not None:
+                    bar.show(self.latest)
+        except KeyboardInterrupt:
+            self._cancel()
+            self._thread.join(10)
+            raise EngineCancelled("interrupted; the model can be used again") from None
+        finally:
+            if bar is not None:
+                bar.close()
+        if self._error is not None:
+            raise self._error
+        if self._trace is None:
+            raise LlamaTelemetryError("the run ended without a trace")
+        return self._trace
+
+    def _run(self) -> None:
+        try:
+            self._trace = self._work(self._emit)
+            self._emit(TraceEvent("done", 1, 1, trace=self._trace))
+        except EngineCancelled as error:
+            self._error = error
+            self._emit(TraceEvent("cancelled", message=str(error)))
+        except BaseException as error:  # it belongs to whoever asks for the result
+            self._error = error
+            self._emit(TraceEvent("error", message=str(error)))
+
+    def _emit(self, event: TraceEvent) -> None:
+        with self._lock:
+            self.latest = event
+            if event.kind != "progress":
+                self._seen.append(event)
+            for callback in self._callbacks:
+                callback(event)
+
+
+class ProgressBar:
+    """How far a run is, for runs longer than a second: an ipywidgets bar in a notebook, a line of text on a terminal.
+
+    It is driven by the thread that waits, so that what it shows lands under the cell that waits.
+    """
+
+    AFTER_SECONDS = 1.0
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._bar: Any = None
+        self._line = False
+
+    def show(self, event: TraceEvent | None) -> None:
+        """Draw the latest event."""
+        if event is None or not event.total or time.monotonic() - self._began < self.AFTER_SECONDS:
+            return
+        unit = "layer" if event.kind == "layer" else "token"
+        fraction, text = event.done / event.total, f"{unit} {event.done} of {event.total}"
+        if self._bar is None and not self._line:
+            self._open()
+        if self._bar is not None:
+            self._bar.value, self._bar.description = fraction, text
+        elif self._line:
+            sys.stderr.write(f"\r{text:<40}")
+            sys.stderr.flush()
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        if self._bar is not None:
+            self._bar.close()
+        elif self._line:
+            sys.stderr.write("\r" + " " * 40 + "\r")
+
+    def _open(self) -> None:
+        if _in_notebook():
+            from IPython.display import display
+            from ipywidgets import FloatProgress, Layout
+
+            self._bar = FloatProgress(0, 0, 1, style={"description_width": "initial"}, layout=Layout(width="420px"))
+            display(self._bar)
+        else:
+            self._line = sys.stderr is not None and sys.stderr.isatty()
+
+
+def _in_notebook() -> bool:
+    """Whether a Jupyter kernel runs us in its main thread, where a widget can be displayed."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return hasattr(shell, "kernel") and threading.current_thread() is threading.main_thread()

@@ -1,0 +1,289 @@
+"""What the nodes of one llama.cpp compute graph mean, read off operations and shapes, never off architecture names.
+
+In: the nodes of a graph in order, as the evaluation callback shows them. Out: a `Plan`: which node scores attention in
+which layer, where the residual stream stands after each layer, what attention and MLP add to it, which node chose the
+experts. Nodes are known by their place in the graph: names repeat, and addresses are used again by the next graph.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+THROUGH = {"VIEW", "RESHAPE", "PERMUTE", "TRANSPOSE", "CONT", "CPY", "DUP", "CAST"}  # same values, other arrangement
+ROWS = THROUGH | {"GET_ROWS"}
+BETWEEN = THROUGH | {"SCALE", "UNARY", "ADD"}  # what may stand between q.k and its softmax
+RECURRENT = {"SSM_SCAN", "RWKV_WKV6", "RWKV_WKV7", "GATED_LINEAR_ATTN", "GATED_DELTA_NET", "SSM_CONV"}
+NORMS = {"RMS_NORM", "NORM"}
+
+
+@dataclass
+class Node:
+    """One operation of the graph, or a leaf (weight, cache, input) that an operation reads."""
+
+    index: int  # place in the graph; -1 for a leaf
+    name: str
+    op: str
+    ne: tuple[int, ...]
+    type: int = 0
+    src: list[Node | None] = field(default_factory=list, repr=False)
+
+    @property
+    def is_leaf(self) -> bool:
+        return self.index < 0
+
+    @property
+    def layer(self) -> int | None:
+        """The layer in the node's own name, e.g. 7 of ``Qcur-7 (view)``."""
+        found = re.search(r"-(\d+)\b", self.name)
+        return int(found[1]) if found else None
+
+    def inputs(self) -> Iterator[Node]:
+        return (s for s in self.src if s is not None)
+
+
+@dataclass
+class Attention:
+    """Where one layer's attention is scored. Fused: one node. Unfused: product, softmax and what stands between."""
+
+    layer: int
+    part: str
+    fused: int | None = None
+    product: int | None = None  # q.k
+    bias: int | None = None  # the ADD whose second operand is a position bias
+    softmax: int | None = None
+    output: int | None = None  # sum p v
+    n_heads: int = 0
+    n_kv_heads: int = 0
+    head_size: int = 0
+    value_size: int = 0
+    k_type: int = 0
+    cached: bool = True  # keys lie in a cache that grows, not in this graph alone
+
+
+@dataclass
+class Plan:
+    """Which nodes of a graph are worth stopping at."""
+
+    part: str
+    nodes: list[Node]
+    attention: list[Attention]
+    residual: dict[int, int]  # layer -> node holding the residual stream after it
+    attention_out: dict[int, list[int]]  # layer -> nodes that token mixing adds to the stream
+    mlp_out: dict[int, list[int]]
+    experts: dict[int, tuple[int, int | None]]  # layer -> node that uses the chosen ids, node that applies weights
+    recurrent: dict[int, str]  # layer -> what it has instead of attention
+    width: int
+
+
+def make_plan(nodes: list[Node], n_layers: int, part: str) -> Plan:
+    """Find the roles of a graph's nodes.
+
+    Parameters
+    ----------
+    nodes : list of Node
+        The graph in order.
+    n_layers : int
+        Layers of this part of the model.
+    part : str
+        ``"self"``, ``"encoder"`` or ``"decoder"``; a second attention of a decoder layer becomes ``"cross"``.
+    """
+    attention = _attention(nodes, part)
+    residual = _residual(nodes, n_layers)
+    plan = Plan(part, nodes, attention, residual, {}, {}, _experts(nodes), {}, 0)
+    plan.width = nodes[residual[0]].ne[0] if residual else 0
+    _contributions(plan)
+    _recurrent(plan, n_layers)
+    return plan
+
+
+# ------------------------------------------------------------------ attention
+
+
+def _attention(nodes: list[Node], part: str) -> list[Attention]:
+    found = [scored for node in nodes if (scored := _fused(node) or _unfused(node, nodes))]
+    seen: dict[int, int] = {}
+    for order, scored in enumerate(found):
+        if scored.layer < 0:  # no number in any name: by order of appearance
+            scored.layer = order
+        times = seen[scored.layer] = seen.get(scored.layer, 0) + 1
+        scored.part = "cross" if part == "decoder" and times > 1 else part
+    return found
+
+
+def _fused(node: Node) -> Attention | None:
+    if node.op != "FLASH_ATTN_EXT" or not (node.src[0] and node.src[1] and node.src[2]):
+        return None
+    q, k, v = node.src[0], node.src[1], node.src[2]
+    layer = next((n.layer for n in (q, *_back(q), node) if n.layer is not None), -1)
+    scored = Attention(layer, "", fused=node.index, output=node.index, cached=_is_cache(k))
+    scored.n_heads, scored.n_kv_heads, scored.head_size, scored.value_size = q.ne[2], k.ne[2], q.ne[0], v.ne[0]
+    scored.k_type = k.type
+    return scored
+
+
+def _unfused(node: Node, nodes: list[Node]) -> Attention | None:
+    """A softmax whose scores come from a product of two activations: a router multiplies with a weight instead."""
+    if node.op != "SOFT_MAX":
+        return None
+    chain: list[Node] = []
+    at = node.src[0]
+    while at is not None and at.op in BETWEEN and not at.is_leaf:
+        chain.append(at)
+        at = at.src[0]
+    if at is None or at.op != "MUL_MAT" or at.src[0] is None or at.src[1] is None or at.src[0].is_leaf:
+        return None
+    k, q = at.src[0], at.src[1]
+    output = next((n for n in nodes[node.index + 1 :] if n.op == "MUL_MAT" and node in (n.src[0], n.src[1])), None)
+    if output is None or output.src[0] is None:
+        return None
+    layer = next((n.layer for n in (node, at, q) if n.layer is not None), -1)
+    scored = Attention(layer, "", product=at.index, softmax=node.index, output=output.index, cached=_is_cache(k))
+    scored.bias = next((n.index for n in chain if n.op == "ADD"), None)
+    scored.n_heads, scored.n_kv_heads, scored.head_size = q.ne[2], k.ne[2], q.ne[0]
+    scored.value_size, scored.k_type = output.ne[0], k.type
+    return scored
+
+
+def _is_cache(tensor: Node) -> bool:
+    """Whether these keys are a view of memory that outlives the graph."""
+    return next((n for n in (tensor, *_back(tensor)) if n.op not in THROUGH), tensor).is_leaf
+
+
+def _back(node: Node, through: set[str] = THROUGH) -> Iterator[Node]:
+    """What a node rearranges, step by step, up to and with the first that computes something."""
+    while node.op in through and node.src and node.src[0] is not None:
+        node = node.src[0]
+        yield node
+
+
+def _origin(node: Node, through: set[str] = THROUGH) -> Node:
+    return next((n for n in (node, *_back(node, through)) if n.op not in through), node)
+
+
+# ------------------------------------------------------------- residual stream
+
+
+def _residual(nodes: list[Node], n_layers: int) -> dict[int, int]:
+    """`l_out-i` where every layer has one (the last may be renamed), else by the rule of the graph."""
+    named: dict[int, int] = {}
+    for node in nodes:
+        if found := re.fullmatch(r"l_out-(\d+)", node.name):
+            named[int(found[1])] = node.index
+    missing = [layer for layer in range(n_layers - 1) if layer not in named]
+    by_rule = {layer: index for layer in missing if (index := _entering(nodes, layer + 1)) is not None}
+    last = named.get(n_layers - 1, _after_last(nodes))
+    return {**by_rule, **named, **({n_layers - 1: last} if last is not None else {})}
+
+
+def _entering(nodes: list[Node], layer: int) -> int | None:
+    """What enters a layer: what the first operation with a weight of that layer reads, before its norm."""
+    prefix = re.compile(rf"(?:enc\.|dec\.)?blk\.{layer}\.")
+    for node in nodes:
+        if any(s.is_leaf and prefix.match(s.name) for s in node.inputs()):
+            return _before_norm(next((s for s in node.inputs() if not s.is_leaf), None))
+    return None
+
+
+def _after_last(nodes: list[Node]) -> int | None:
+    """What the final norm reads; without a final norm, the graph's last result of the model's width."""
+    final = re.compile(r"(?:enc\.|dec\.)?output_norm")
+    for node in nodes:
+        if any(s.is_leaf and final.match(s.name) for s in node.inputs()):
+            return _before_norm(next((s for s in node.inputs() if not s.is_leaf), None))
+    return next((n.index for n in reversed(nodes) if n.name.startswith("result_embd")), None)
+
+
+def _before_norm(node: Node | None) -> int | None:
+    if node is None:
+        return None
+    node = _origin(node)
+    if node.op in NORMS and node.src[0] is not None:
+        node = _origin(node.src[0])
+    return None if node.is_leaf else node.index
+
+
+# ----------------------------------------------- what a layer adds to the stream
+
+
+def _contributions(plan: Plan) -> None:
+    """Split what each layer adds to the residual stream into token mixing (attention) and MLP."""
+    mixing = {a.fused if a.fused is not None else a.softmax for a in plan.attention}
+    entering = _entering(plan.nodes, 0)
+    before = {layer + 1: index for layer, index in plan.residual.items()}
+    if entering is not None:
+        before[0] = entering
+    for layer, index in plan.residual.items():
+        if layer not in before:
+            continue
+        stream = plan.nodes[before[layer]]
+        added = _added(plan.nodes[index], stream)
+        stop = {total.index for total, _ in added or ()} | {stream.index}
+        for _, term in added or ():
+            where = plan.attention_out if _reaches(term, mixing, stop) else plan.mlp_out
+            where.setdefault(layer, []).append(term.index)
+
+
+def _added(after: Node, before: Node, depth: int = 6) -> list[tuple[Node, Node]] | None:
+    """(sum, what it adds) for each addition on the way from one layer's stream to the next; None if there is another way."""
+    if any(node is before for node in (after, *_back(after, ROWS))):
+        return []
+    total = _origin(after, ROWS)
+    if total.op != "ADD" or not depth or total.src[0] is None or total.src[1] is None:
+        return None
+    for stream, term in ((total.src[0], total.src[1]), (total.src[1], total.src[0])):
+        rest = _added(stream, before, depth - 1)
+        if rest is not None:
+            return [(total, term), *rest]
+    return None
+
+
+def _reaches(node: Node, targets: set[int | None], stop: set[int]) -> bool:
+    """Whether a node's value depends on token mixing of its own layer, without passing the stream itself."""
+    seen: set[int] = set()
+    todo = [node]
+    while todo:
+        at = todo.pop()
+        if at.index in targets or at.op in RECURRENT:
+            return True
+        if at.is_leaf or at.index in seen or at.index in stop:
+            continue
+        seen.add(at.index)
+        todo.extend(at.inputs())
+    return False
+
+
+# ------------------------------------------------------------ experts, recurrence
+
+
+def _experts(nodes: list[Node]) -> dict[int, tuple[int, int | None]]:
+    """Per layer the node that looks experts up by id, and the product that applies the router's weights."""
+    found: dict[int, tuple[int, int | None]] = {}
+    for node in nodes:
+        if node.op == "MUL_MAT_ID" and (layer := node.layer) is not None and layer not in found:
+            found[layer] = (node.index, None)
+        elif node.op == "MUL" and node.src[0] and node.src[1] and node.src[1].ne[0] == 1 < node.src[0].ne[0]:
+            made = _origin(node.src[0], THROUGH | {"ADD_ID"})
+            if made.op == "MUL_MAT_ID" and made.layer in found:
+                found[made.layer] = (found[made.layer][0], node.index)
+    return found
+
+
+def _recurrent(plan: Plan, n_layers: int) -> None:
+    """Say what layers without attention have instead."""
+    with_attention = {a.layer for a in plan.attention}
+    for layer in set(range(n_layers)) - with_attention:
+        ops = {n.op for n in _layer_nodes(plan.nodes, layer)}
+        state = ops & (RECURRENT - {"SSM_CONV"})
+        convolves = "SSM_CONV" in ops or "IM2COL" in ops
+        plan.recurrent[layer] = (
+            "recurrent layer: no attention" if state else "convolution layer: no attention" if convolves else "no attention"
+        )
+
+
+def _layer_nodes(nodes: list[Node], layer: int) -> Iterable[Node]:
+    """Nodes between the first and the last that read a weight of this layer."""
+    prefix = re.compile(rf"(?:enc\.|dec\.)?blk\.{layer}\.")
+    own = [n.index for n in nodes if any(s.is_leaf and prefix.match(s.name) for s in n.inputs())]
+    return nodes[own[0] : own[-1] + 1] if own else []

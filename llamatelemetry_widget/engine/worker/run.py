@@ -1,0 +1,342 @@
+"""One traced run: prompt in, captured arrays and their reductions out, streamed as messages while they come.
+
+The order of messages: ``start`` (facts and the shared block), ``progress`` per ubatch, ``layer`` per attention layer
+(its mask and formula, head statistics, thumbnails, self-check), ``done``.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import psutil
+
+from ...analysis.attention import STATISTICS, Mask, check, reduce
+from ...errors import CaptureUnavailable, EngineCancelled, LlamaTelemetryError, MemoryBudgetExceeded
+from ..cpu import usable_threads
+from ..wire import SharedBlock
+from .capture import Capture, Layout, Scored, Ubatch
+from .graph import Plan
+from .llama import Context, Llama, Settings
+from .taps import GraphChanged
+
+Array = np.ndarray[Any, Any]
+Send = Callable[..., None]
+CHECK_TOLERANCE = 1e-2  # of the largest |v|: the fused kernel accumulates v in F16 (its own error is below 2e-3 of that)
+
+
+class Run:
+    """A request to trace a prompt, while it is carried out.
+
+    Parameters
+    ----------
+    llama : Llama
+        The model.
+    request : dict
+        ``ids``, ``decoder_ids`` (encoder-decoders), ``layers`` (None = all), ``capture``, ``logits`` ("last" | "all"),
+        ``flash_attention``, ``kv_type``, ``n_ubatch``, ``memory_budget`` (bytes), ``verify``.
+    send : callable
+        Sends a message, with an optional file descriptor.
+    cancelled : callable
+        Polled between layers.
+    """
+
+    def __init__(self, llama: Llama, request: dict[str, Any], send: Send, cancelled: Callable[[], bool]) -> None:
+        self.llama, self.request, self.send, self.cancelled = llama, request, send, cancelled
+        self.ids: list[int] = request["ids"]
+        self.decoder_ids: list[int] = request.get("decoder_ids") or []
+        self.n_threads = usable_threads()
+        self.verify: bool = request.get("verify", False)
+        self.captures: dict[str, Capture] = {}
+        self.seconds: dict[str, float] = {}
+        self.planned: set[str] = set()
+
+    # ------------------------------------------------------------------ whole
+
+    def __call__(self) -> None:
+        self._refuse_logits_beyond_budget()
+        while True:
+            context, plans = self._prepare()
+            try:
+                logits = self._compute(context, plans)
+                break
+            except GraphChanged as changed:
+                self._replan(context, changed)
+        if self.verify:
+            self._send_differences()
+        else:
+            self._reduce()
+            self._finish(logits)
+
+    def _refuse_logits_beyond_budget(self) -> None:
+        """All logits of a long prompt are the one thing that grows with the vocabulary: refuse before anything runs."""
+        if self.request["logits"] != "all":
+            return
+        needed = 2 * 4 * len(self.decoder_ids or self.ids) * self.llama.n_vocab  # llama.cpp's copy and ours
+        if needed > self.request["memory_budget"]:
+            raise MemoryBudgetExceeded(
+                f"logits of all {len(self.ids)} tokens x {self.llama.n_vocab} words need {needed / 1e9:.1f} GB, the budget "
+                f"is {self.request['memory_budget'] / 1e9:.1f} GB: ask for logits='last' or raise memory_budget"
+            )
+
+    def _prepare(self) -> tuple[Context, dict[str, Plan]]:
+        """A context that fits, and the plans of its graphs."""
+        n, ubatch = max(len(self.ids), len(self.decoder_ids)), min(self.request["n_ubatch"], 4096)
+        if self.llama.is_encoder_decoder:
+            ubatch = max(ubatch, n)
+        context = self.llama.context(self._settings(n, ubatch))
+        parts = {"encoder": self.ids, "decoder": self.decoder_ids} if self.llama.is_encoder_decoder else {"self": self.ids}
+        plans = {part: context.plan(part, ids) for part, ids in parts.items()}
+        whole = any(not a.cached for plan in plans.values() for a in plan.attention if a.part == "self")
+        if whole and n > ubatch or whole and context.settings.n_outputs != context.settings.n_ubatch:
+            context = self.llama.context(self._settings(n, max(ubatch, n), every=True))  # no cache: all rows at once
+            plans = {part: context.plan(part, ids) for part, ids in parts.items()}
+        context.clear()
+        return context, plans
+
+    def _settings(self, n: int, ubatch: int, every: bool = False) -> Settings:
+        outputs = ubatch if every or self.request["logits"] == "all" or self.llama.is_encoder_decoder else 2
+        n_ctx = -(-max(n, 2) // 256) * 256
+        return Settings(n_ctx, ubatch, outputs, self.request["flash_attention"], self.request["kv_type"], self.n_threads)
+
+    def _replan(self, context: Context, changed: GraphChanged) -> None:
+        """The graph of these rows differs from that of the first two tokens: plan on the rows themselves, once."""
+        for part, capture in self.captures.items():
+            if part in self.planned:
+                raise CaptureUnavailable(f"llama.cpp builds another graph at every call ({changed}); nothing can be captured")
+            self.planned.add(part)
+            context.replan(part, self._tokens(part)[: min(capture.n_rows, context.settings.n_ubatch)])
+
+    def _tokens(self, part: str) -> list[int]:
+        return self.decoder_ids if part == "decoder" else self.ids
+
+    # ---------------------------------------------------------------- compute
+
+    def _compute(self, context: Context, plans: dict[str, Plan]) -> Array | None:
+        keys = {"self": len(self.ids), "encoder": len(self.ids), "decoder": len(self.decoder_ids), "cross": len(self.ids)}
+        what = ["attention"] if self.verify else self.request["capture"]
+        layout = Layout()
+        self.captures = {}
+        for part, plan in plans.items():
+            layers = self._layers(plan)
+            self.captures[part] = Capture(plan, len(self._tokens(part)), keys, layers, what, self.verify)
+            layout.merge(self.captures[part].layout())
+        last = list(plans)[-1]
+        has_logits = plans[last].nodes[-1].ne[0] == self.llama.n_vocab
+        if has_logits and not self.verify:
+            rows = len(self._tokens(last)) if self.request["logits"] == "all" else 1
+            layout.add("logits", "<f4", (rows, self.llama.n_vocab))
+        block = self._allocate(layout)
+        logits = block.array(*layout.arrays["logits"]) if "logits" in layout.arrays else None
+        done, total = 0, sum(len(self._tokens(part)) for part in plans)
+        for part in plans:
+            self.captures[part].place(block, layout)
+        if not self.verify:
+            self._start(block, layout, plans)
+        for part in plans:
+            started = time.perf_counter()
+            for ubatch in self._ubatches(part, context.settings.n_ubatch):
+                ids = self._tokens(part)[ubatch.start : ubatch.stop]
+                outputs = [row - ubatch.start for row in ubatch.outputs]
+                context.run(part, ids, ubatch.start, outputs, self.captures[part].taps(ubatch))
+                if logits is not None and part == last and ubatch.outputs:
+                    self._keep_logits(context, logits, ubatch)
+                done += ubatch.rows
+                self.send({"kind": "progress", "stage": "prefill", "done": done, "total": total})
+            self.seconds[part] = time.perf_counter() - started
+        return logits
+
+    def _layers(self, plan: Plan) -> list[int]:
+        there = {*plan.residual, *(a.layer for a in plan.attention), *plan.recurrent}
+        if self.request["layers"] is None:
+            return sorted(there)
+        missing = sorted(set(self.request["layers"]) - there)
+        if missing:
+            raise CaptureUnavailable(f"layer {missing[0]} does not exist: this model has layers 0 to {max(there)}")
+        return sorted(set(self.request["layers"]))
+
+    def _allocate(self, layout: Layout) -> SharedBlock:
+        budget = self.request["memory_budget"]
+        if layout.size > budget:
+            raise MemoryBudgetExceeded(
+                f"this trace of {len(self.ids)} tokens needs {layout.size / 1e9:.2f} GB, the budget is {budget / 1e9:.2f} GB: "
+                f"ask for fewer layers (layers=range(8)), capture=('attention',), a shorter prompt, or raise memory_budget"
+            )
+        return SharedBlock(layout.size)
+
+    def _ubatches(self, part: str, n_ubatch: int) -> list[Ubatch]:
+        n = len(self._tokens(part))
+        every = self.request["logits"] == "all" or part == "encoder"
+        starts = range(0, n, n_ubatch)
+        made = []
+        for start in starts:
+            stop = min(start + n_ubatch, n)
+            outputs = tuple(range(start, stop)) if every else (n - 1,) if stop == n else ()
+            made.append(Ubatch(start, stop, outputs))
+        return made
+
+    def _keep_logits(self, context: Context, out: Array, ubatch: Ubatch) -> None:
+        rows = context.logits(len(ubatch.outputs))
+        if len(out) == 1:
+            out[0] = rows[-1]
+        else:
+            out[list(ubatch.outputs)] = rows
+
+    # ----------------------------------------------------------------- report
+
+    def _start(self, block: SharedBlock, layout: Layout, plans: dict[str, Plan]) -> None:
+        attention = [
+            {"part": a.part, "layer": a.layer, "heads": a.n_heads, "kv_heads": a.n_kv_heads, "fused": a.fused is not None}
+            for capture in self.captures.values()
+            for a in capture.attention
+        ]
+        none = {str(layer): why for plan in plans.values() for layer, why in plan.recurrent.items()}
+        layers = {part: self.captures[part].layers for part in plans}
+        pieces, kinds = self.llama.pieces(self.ids)
+        decoder_pieces, decoder_kinds = self.llama.pieces(self.decoder_ids)
+        self.send(
+            {
+                "kind": "start",
+                "pieces": [piece.hex() for piece in pieces],
+                "kinds": kinds,
+                "decoder_pieces": [piece.hex() for piece in decoder_pieces],
+                "decoder_kinds": decoder_kinds,
+                "size": block.size,
+                "arrays": {name: list(where) for name, where in layout.arrays.items()},
+                "attention": attention,
+                "without_attention": none,
+                "layers": layers,
+                "n_threads": self.n_threads,
+                "capture": list(self.request["capture"]),
+            },
+            fd=block.fd,
+        )
+        block.release()
+
+    def _reduce(self) -> None:
+        """Head statistics, thumbnails and the self-check of each layer, sent as soon as they are there."""
+        scored = [s for capture in self.captures.values() for s in capture.scored.values()]
+        started = time.perf_counter()
+        for done, s in enumerate(scored, 1):
+            if self.cancelled():
+                raise EngineCancelled("the run was stopped; the model can be used again")
+            if not s.checked:
+                raise CaptureUnavailable(f"no attention arrived from layer {s.where.layer} ({s.where.part})")
+            self.send({**self._layer(s), "done": done, "total": len(scored)})
+        self.seconds["reduce"] = time.perf_counter() - started
+
+    def _layer(self, s: Scored) -> dict[str, Any]:
+        scoring = s.scoring()
+        tokens = np.asarray(self.ids if s.where.part in ("self", "encoder", "cross") else self.decoder_ids, np.int32)
+        reduced = reduce(scoring, tokens, threads=self.n_threads)
+        rows = np.array([row for row, _ in s.checked])
+        out = np.stack([output for _, output in s.checked], 1)
+        difference = check(scoring, out, rows)
+        tolerance = CHECK_TOLERANCE * max(1.0, float(np.abs(s.v[:, : s.keys]).max(initial=0)))
+        wrong = np.flatnonzero(~(difference <= tolerance))
+        if len(wrong):
+            raise LlamaTelemetryError(
+                f"self-check failed: replayed attention of layer {s.where.layer} head {wrong[0]} ({s.where.part}) differs from "
+                f"llama.cpp's own output by {difference[wrong[0]]:.3g} (allowed {tolerance:.3g}); please report the model"
+            )
+        mask = scoring.mask
+        message: dict[str, Any] = {
+            "kind": "layer",
+            "layer": s.where.layer,
+            "part": s.where.part,
+            "scale": s.scale,
+            "soft_cap": s.soft_cap,
+            "fused": scoring.fused,
+            "max_bias": s.max_bias,
+            "statistics": np.stack([reduced.statistics[name] for name in STATISTICS], 1).astype(np.float32),
+            "thumb_max": reduced.thumb_max,
+            "thumb_mean": reduced.thumb_mean,
+            "difference": difference.astype(np.float32),
+            "tolerance": tolerance,
+        }
+        if mask is not None:
+            message |= _mask_message(mask)
+        if scoring.bias is not None:
+            message["bias"] = np.asarray(scoring.bias, np.float32)
+        if scoring.sinks is not None:
+            message["sinks"] = np.asarray(scoring.sinks, np.float32)
+        return message
+
+    def _finish(self, logits: Array | None) -> None:
+        rows = {name: sorted(at) for capture in self.captures.values() for name, at in capture.rows_of.items()}
+        partial = {name: at for name, at in rows.items() if len(at) < self._rows(name)}
+        memory = psutil.Process(os.getpid()).memory_info().rss
+        self.send(
+            {
+                "kind": "done",
+                "rows": partial,
+                "seconds": self.seconds,
+                "worker_rss": memory,
+                "has_logits": logits is not None,
+            }
+        )
+
+    def _rows(self, name: str) -> int:
+        part = name.split(".")[1]
+        return self.captures[part].n_rows if part in self.captures else len(self.ids)
+
+    def _send_differences(self) -> None:
+        found = [(part, layer, worst) for c in self.captures.values() for (part, layer), worst in c.differences.items()]
+        if not found:
+            raise CaptureUnavailable("this model computes no softmax of its own even without flash attention")
+        self.send(
+            {
+                "kind": "done",
+                "layers": [[part, layer, len(worst)] for part, layer, worst in found],
+                "differences": np.concatenate([worst for _, _, worst in found]),
+            }
+        )
+
+
+def _mask_message(mask: Mask) -> dict[str, Any]:
+    message: dict[str, Any] = {
+        "mask_first": np.asarray(mask.first, np.int32),
+        "mask_stop": np.asarray(mask.stop, np.int32),
+        "mask_distance": bool(mask.distance),
+    }
+    if mask.bits is not None:
+        message["mask_bits"] = np.packbits(np.asarray(mask.bits), axis=1)
+    return message
+
+
+def template(llama: Llama, messages: Sequence[dict[str, Any]], bos: str, eos: str) -> str:
+    """Chat messages as the model's own template writes them; the template is untrusted and runs sandboxed.
+
+    Raises
+    ------
+    CaptureUnavailable
+        The model has no template, or it fails; the line that failed is named.
+    """
+    from datetime import datetime
+
+    import jinja2
+    import jinja2.sandbox
+
+    source = llama.chat_template()
+    if source is None:
+        raise CaptureUnavailable("this model has no chat template: give the prompt as a string")
+
+    def raise_exception(message: str) -> None:
+        raise jinja2.TemplateError(message)
+
+    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    environment.globals["raise_exception"] = raise_exception
+    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    try:
+        return environment.from_string(source).render(
+            messages=list(messages), add_generation_prompt=True, bos_token=bos, eos_token=eos
+        )
+    except Exception as error:  # whatever an untrusted template does
+        line = getattr(error, "lineno", None)
+        where = f" in line {line}: {source.splitlines()[line - 1].strip()!r}" if line else ""
+        raise CaptureUnavailable(f"the model's chat template failed{where} ({error}); give the prompt as a string") from error

@@ -1,0 +1,124 @@
+"""The worker's main loop: one thread computes, one listens, so that a stop is heard while llama.cpp runs.
+
+In: requests from the kernel side, one at a time. Out: messages that answer them. The process ends when the kernel's end of
+the socket closes, however that came about, or when nobody has asked anything for a while.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import socket
+import threading
+from typing import Any
+
+from ... import errors
+from ..wire import Disconnected, Message, Wire
+from . import ggml
+from .llama import Llama
+from .run import Run, template
+
+
+class Worker:
+    """Answers requests over a wire.
+
+    Parameters
+    ----------
+    wire : Wire
+        To the kernel side.
+    idle_seconds : float
+        After so long without a request the process ends; the next request starts another.
+    """
+
+    def __init__(self, wire: Wire, idle_seconds: float) -> None:
+        self._wire, self._idle = wire, idle_seconds
+        self._requests: queue.Queue[Message] = queue.Queue()
+        self._current = 0  # the run being answered
+        self._cancelled = -1  # the latest run that the kernel wants stopped
+        self._llama: Llama | None = None
+
+    def serve(self) -> None:
+        """Answer until the kernel goes or the idle time is over."""
+        threading.Thread(target=self._listen, daemon=True).start()
+        while True:
+            try:
+                request = self._requests.get(timeout=self._idle)
+            except queue.Empty:
+                return
+            self._answer(request)
+
+    def _listen(self) -> None:
+        try:
+            while True:
+                message = self._wire.receive()
+                if message is None:
+                    continue
+                if message["do"] == "cancel":
+                    self._cancelled = max(self._cancelled, message["run"])
+                else:
+                    self._requests.put(message)
+        except Disconnected:
+            os._exit(0)  # the kernel is gone; llama.cpp may be deep in a computation that nobody wants
+
+    def _answer(self, request: Message) -> None:
+        run = request["run"]
+
+        def send(message: Message, fd: int | None = None) -> None:
+            self._wire.send({**message, "run": run}, fd)
+
+        self._current = run
+        try:
+            answer = getattr(self, "_do_" + request["do"])(request, send)
+            if answer is not None:
+                send({"kind": "done", **answer})
+        except Disconnected:
+            raise
+        except errors.LlamaTelemetryError as error:
+            send({"kind": "error", "type": type(error).__name__, "message": str(error)})
+        except MemoryError:
+            send({"kind": "error", "type": "MemoryBudgetExceeded", "message": "the worker ran out of memory; ask for fewer layers or a shorter prompt"})
+        except Exception as error:
+            send({"kind": "error", "type": "LlamaTelemetryError", "message": f"{type(error).__name__} in the worker: {error}"})
+
+    def _stopped(self) -> bool:
+        return self._cancelled >= self._current
+
+    def _model(self) -> Llama:
+        if self._llama is None:
+            raise errors.LlamaTelemetryError("no model was loaded in this worker")
+        return self._llama
+
+    def _do_load(self, request: Message, _send: Any) -> dict[str, Any]:
+        ggml.check_layout()
+        self._llama = Llama(
+            request["path"], request["n_gpu_layers"], request["devices"], request["rpc"], self._stopped
+        )
+        return self._llama.facts()
+
+    def _do_tokenize(self, request: Message, _send: Any) -> dict[str, Any]:
+        text = request["text"].tobytes()
+        return {"ids": self._model().tokenize(text, request["add_special"], request["parse_special"])}
+
+    def _do_pieces(self, request: Message, _send: Any) -> dict[str, Any]:
+        pieces, kinds = self._model().pieces(request["ids"])
+        return {"pieces": [piece.hex() for piece in pieces], "kinds": kinds}
+
+    def _do_template(self, request: Message, _send: Any) -> dict[str, Any]:
+        special = self._model().special_tokens()
+        return {"text": template(self._model(), request["messages"], special["bos_token"], special["eos_token"]), **special}
+
+    def _do_trace(self, request: Message, send: Any) -> None:
+        Run(self._model(), request, send, self._stopped)()
+
+
+def main(fd: int, idle_seconds: float) -> None:
+    """Entry of the worker process: `fd` is its end of the socket."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the kernel, which then asks us to stop
+    wire = Wire(socket.socket(fileno=fd))
+    try:
+        wire.send({"kind": "ready", "run": 0, "pid": os.getpid()})
+        Worker(wire, idle_seconds).serve()
+    except Disconnected:
+        pass
+    os._exit(0)  # no destructor of a native library may turn a clean end into a crash

@@ -1,0 +1,124 @@
+"""Stops on llama.cpp's compute graph: the evaluation callback, recording a graph, and taps on its nodes.
+
+A `Tap` names a node by its place in the graph and says what to do when the node is computed: copy something out of it
+or write into it. `Evaluation` is the one callback of a context; it records graphs and serves taps.
+"""
+
+from __future__ import annotations
+
+import ctypes as C
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from . import ggml
+from .ggml import Tensor
+from .graph import Node
+
+_CALLBACK = C.CFUNCTYPE(C.c_bool, C.c_void_p, C.c_bool, C.c_void_p)
+_ABORT = C.CFUNCTYPE(C.c_bool, C.c_void_p)
+_COPIED = re.compile(r"^[^#]+#(.+)#\d+$")  # what the scheduler calls a copy on another backend
+
+
+class GraphChanged(Exception):
+    """The graph that runs is not the one that was planned for."""
+
+
+@dataclass(frozen=True)
+class Tap:
+    """What happens when one node of the graph has been computed."""
+
+    node: Node
+    act: Callable[[Tensor], None]
+
+
+class Evaluation:
+    """llama.cpp's evaluation and abort callbacks of one context.
+
+    Nothing may be raised through C: what a tap raises is kept in `error`, the run is stopped, and whoever called
+    llama.cpp raises it (`raise_error`). The ctypes callbacks live as long as this object, which must outlive the context.
+    """
+
+    def __init__(self, cancelled: Callable[[], bool]) -> None:
+        self.callback = _CALLBACK(self._evaluate)
+        self.abort = _ABORT(self._stop)
+        self.error: BaseException | None = None
+        self._cancelled = cancelled
+        self._taps: dict[int, list[Tap]] = {}
+        self._at = -1
+        self._recorder: _Recorder | None = None
+
+    def begin(self, taps: Iterable[Tap] = (), record: bool = False) -> None:
+        """Prepare for the next graph, i.e. the next call of `llama_decode` or `llama_encode` with one ubatch."""
+        self._taps = {}
+        for tap in taps:
+            self._taps.setdefault(tap.node.index, []).append(tap)
+        self._at, self.error = -1, None
+        self._recorder = _Recorder() if record else None
+
+    def recorded(self) -> list[Node]:
+        """The nodes of the graph that ran since `begin(record=True)`."""
+        return self._recorder.nodes if self._recorder else []
+
+    def raise_error(self) -> None:
+        """Raise what a tap raised."""
+        if self.error is not None:
+            raise self.error
+
+    def _evaluate(self, address: int, ask: bool, _data: int | None) -> bool:
+        try:
+            if ask:
+                self._at += 1
+                if self._recorder is not None:
+                    self._recorder.add(address)
+                    return False
+                return self._at in self._taps and self._expected(address)
+            if self._cancelled():
+                return False
+            tensor = ggml.at(address)
+            for tap in self._taps[self._at]:
+                tap.act(tensor)
+            return True
+        except BaseException as error:  # kept for the caller; C cannot carry it
+            self.error = self.error or error
+            return False
+
+    def _expected(self, address: int) -> bool:
+        node, tensor = self._taps[self._at][0].node, ggml.at(address)
+        if ggml.op_name(tensor.op) != node.op or tensor.name.decode("utf-8", "replace") != node.name:
+            raise GraphChanged(f"node {self._at} is {tensor.name!r}, planned was {node.name!r}")
+        return True
+
+    def _stop(self, _data: int | None) -> bool:
+        return self.error is not None or self._cancelled()
+
+
+class _Recorder:
+    """Turns tensors, in the order of the graph, into `Node`s that know each other."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self._by_address: dict[int, Node] = {}
+        self._by_name: dict[str, Node] = {}
+
+    def add(self, address: int) -> None:
+        node = self._node(address, len(self.nodes))
+        tensor = ggml.at(address)
+        node.src = [self._source(a) if a else None for a in tensor.src]
+        self.nodes.append(node)
+        self._by_address[address] = self._by_name[node.name] = node
+
+    def _source(self, address: int) -> Node:
+        if address in self._by_address:
+            return self._by_address[address]
+        leaf = self._node(address, -1)
+        if copied := _COPIED.match(leaf.name):
+            leaf = self._by_name.get(copied[1], leaf)
+        self._by_address[address] = leaf
+        return leaf
+
+    @staticmethod
+    def _node(address: int, index: int) -> Node:
+        tensor = ggml.at(address)
+        name = tensor.name.decode("utf-8", "replace")
+        return Node(index, name, ggml.op_name(tensor.op), tuple(int(n) for n in tensor.ne), int(tensor.type))

@@ -1,0 +1,434 @@
+"""`Model`: an opened GGUF, as users hold it. It joins the header (models/) with the worker that runs it (engine/).
+
+In: a name that `models.find.resolve` understands; prompts. Out: `ModelInfo`, tokens, `Trace`s.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import weakref
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Union
+
+import numpy as np
+
+from .engine.client import IDLE_SECONDS, Engine
+from .engine.running import RunningTrace, TraceEvent
+from .engine.wire import Message, SharedBlock
+from .errors import CaptureUnavailable, LlamaTelemetryError, PromptTooLong
+from .models.find import resolve
+from .models.info import ModelInfo, model_info
+from .trace import AttentionRecord, Trace, fill_record
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Prompt = Union[str, bytes, Sequence[int], Sequence[Mapping[str, str]]]
+What = Literal["attention", "hidden", "outputs", "experts"]
+EVERYTHING: tuple[What, ...] = ("attention", "hidden", "outputs", "experts")
+_UNITS = {"kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
+
+
+def open_model(
+    name: str | os.PathLike[str],
+    *,
+    n_gpu_layers: int | None = None,
+    devices: Sequence[str] = (),
+    rpc: Sequence[str] = (),
+    idle_seconds: float = IDLE_SECONDS,
+) -> Model:
+    """Open a GGUF model: its header is read, no weights are, and no process starts.
+
+    Parameters
+    ----------
+    name : str or path
+        A path, a folder with one model, a catalogue name (``"smollm2"``), ``"hf:owner/repo[/file]"``,
+        ``"ollama:name[:tag]"``, or a name that `list_models` shows.
+    n_gpu_layers : int, optional
+        Layers to offload; by default llama.cpp's own choice (all, where it was built for a GPU).
+    devices : sequence of str
+        ggml devices to use, e.g. ``["CUDA1"]``.
+    rpc : sequence of str
+        ``"host:port"`` of llama.cpp RPC servers that take the layers.
+    idle_seconds : float
+        The worker ends after so long without work; the next call starts it again.
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    ModelNotFound, ModelFileError
+    """
+    return Model(model_info(resolve(name)), n_gpu_layers=n_gpu_layers, devices=devices, rpc=rpc, idle_seconds=idle_seconds)
+
+
+class Model:
+    """An opened GGUF model. Made by `open_model`.
+
+    Attributes
+    ----------
+    info : ModelInfo
+        What the header says; a missing value is None.
+    """
+
+    def __init__(
+        self,
+        info: ModelInfo,
+        *,
+        n_gpu_layers: int | None = None,
+        devices: Sequence[str] = (),
+        rpc: Sequence[str] = (),
+        idle_seconds: float = IDLE_SECONDS,
+    ) -> None:
+        self.info = info
+        load = {
+            "path": os.fspath(info.path),
+            "n_gpu_layers": n_gpu_layers,
+            "devices": list(devices),
+            "rpc": list(rpc),
+        }
+        self._engine = Engine(load, idle_seconds)
+        self._finalizer = weakref.finalize(self, Engine.close, self._engine)
+
+    def __repr__(self) -> str:
+        return f"<Model: {self.info.name} {self.info.quant_type or ''} · {self.info.architecture} · {self.info.path}>"
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the worker, if there is one. The model can be used again; a new worker then starts."""
+        self._engine.close()
+
+    @property
+    def worker_pid(self) -> int | None:
+        """Process id of the worker, while one runs."""
+        return self._engine.pid
+
+    # ------------------------------------------------------------------ tokens
+
+    def tokenize(self, text: str | bytes, *, add_special: bool = True, parse_special: bool = False) -> list[int]:
+        """Token ids of a text, as llama.cpp makes them.
+
+        Parameters
+        ----------
+        text : str or bytes
+        add_special : bool
+            Add what the model expects around a text (e.g. Gemma's start token).
+        parse_special : bool
+            Turn the spelling of control tokens (``<|im_end|>``) into those tokens. Off: text is text.
+        """
+        data = text.encode() if isinstance(text, str) else text
+        request = {
+            "do": "tokenize",
+            "text": np.frombuffer(data, np.uint8),
+            "add_special": add_special,
+            "parse_special": parse_special,
+        }
+        ids: list[int] = self._engine.request(request)["ids"]
+        return ids
+
+    def token_bytes(self, ids: Sequence[int]) -> list[bytes]:
+        """Exactly the bytes that each token stands for."""
+        return self._pieces(ids)[0]
+
+    def token_text(self, ids: Sequence[int]) -> str:
+        """The text of some tokens: their bytes joined, then decoded (a character may be several tokens)."""
+        return b"".join(self.token_bytes(ids)).decode("utf-8", "replace")
+
+    def _pieces(self, ids: Sequence[int]) -> tuple[list[bytes], list[str]]:
+        vocabulary = self.info.vocab_size
+        for i in ids:
+            if i < 0 or (vocabulary is not None and i >= vocabulary):
+                raise LlamaTelemetryError(f"token id {i} is outside the vocabulary of {vocabulary} tokens")
+        answer = self._engine.request({"do": "pieces", "ids": [int(i) for i in ids]})
+        return [bytes.fromhex(piece) for piece in answer["pieces"]], answer["kinds"]
+
+    def chat(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """Chat messages as the model's own template writes them, ready for the reply.
+
+        Parameters
+        ----------
+        messages : sequence of mapping
+            With ``role`` and ``content``.
+        """
+        return str(self._template(messages)["text"])
+
+    def _template(self, messages: Sequence[Mapping[str, str]]) -> Message:
+        return self._engine.request({"do": "template", "messages": [dict(m) for m in messages]})
+
+    def _ids(self, prompt: Prompt) -> list[int]:
+        """Token ids of any kind of prompt. A template's own start token is not doubled."""
+        if isinstance(prompt, (str, bytes)):
+            return self.tokenize(prompt)
+        if len(prompt) and isinstance(prompt[0], Mapping):
+            made = self._template(prompt)  # type: ignore[arg-type]
+            text, bos = made["text"], made["bos_token"]
+            return self.tokenize(text, add_special=not (bos and text.startswith(bos)), parse_special=True)
+        ids = [int(i) for i in prompt]  # type: ignore[arg-type]
+        self._pieces(ids)
+        return ids
+
+    # ------------------------------------------------------------------- traces
+
+    def trace(
+        self,
+        prompt: Prompt,
+        layers: Literal["all"] | Iterable[int] = "all",
+        *,
+        capture: Collection[What] = EVERYTHING,
+        logits: Literal["last", "all"] = "last",
+        flash_attention: Literal["auto", "on", "off"] = "auto",
+        kv_type: str = "f16",
+        n_ubatch: int = 512,
+        memory_budget: str | int = "2GB",
+        decoder_prompt: Sequence[int] | None = None,
+        progress: bool = True,
+    ) -> Trace:
+        """Run a prompt and keep what the model did with it.
+
+        Parameters
+        ----------
+        prompt : str, sequence of int, or sequence of mapping
+            A text, token ids, or chat messages (``role``, ``content``) for the model's own template.
+        layers : "all" or iterable of int
+            Layers to capture.
+        capture : collection of str
+            Any of ``"attention"``, ``"hidden"`` (residual stream), ``"outputs"`` (what attention and MLP add to it),
+            ``"experts"``.
+        logits : {"last", "all"}
+            Of the last token, or of every token (these grow with the vocabulary; the last layer's hidden states come for
+            the same rows).
+        flash_attention : {"auto", "on", "off"}
+            As llama.cpp is to run; capture works either way.
+        kv_type : str
+            Type of the KV cache, e.g. ``"f16"`` or ``"q8_0"``.
+        n_ubatch : int
+            Tokens computed at once.
+        memory_budget : str or int
+            The most that the trace may take, e.g. ``"500MB"``; bytes as a number.
+        decoder_prompt : sequence of int, optional
+            Encoder-decoders: what the decoder is given; its start token by default.
+        progress : bool
+            Show a bar when the run takes longer than a second.
+
+        Returns
+        -------
+        Trace
+
+        Raises
+        ------
+        PromptTooLong, MemoryBudgetExceeded, CaptureUnavailable, EngineCrashed, EngineCancelled
+        """
+        running = self.start_trace(
+            prompt,
+            layers,
+            capture=capture,
+            logits=logits,
+            flash_attention=flash_attention,
+            kv_type=kv_type,
+            n_ubatch=n_ubatch,
+            memory_budget=memory_budget,
+            decoder_prompt=decoder_prompt,
+        )
+        return running.result(progress)
+
+    def start_trace(
+        self,
+        prompt: Prompt,
+        layers: Literal["all"] | Iterable[int] = "all",
+        *,
+        capture: Collection[What] = EVERYTHING,
+        logits: Literal["last", "all"] = "last",
+        flash_attention: Literal["auto", "on", "off"] = "auto",
+        kv_type: str = "f16",
+        n_ubatch: int = 512,
+        memory_budget: str | int = "2GB",
+        decoder_prompt: Sequence[int] | None = None,
+    ) -> RunningTrace:
+        """Start what `trace` does and return at once; the parameters are the same."""
+        unknown = sorted(set(capture) - set(EVERYTHING))
+        if unknown:
+            raise CaptureUnavailable(f"capture {unknown[0]!r} does not exist: choose from {', '.join(EVERYTHING)}")
+        request: Message = {
+            "do": "trace",
+            "layers": None if layers == "all" else [int(layer) for layer in layers],
+            "capture": list(capture),
+            "logits": logits,
+            "flash_attention": flash_attention,
+            "kv_type": kv_type,
+            "n_ubatch": int(n_ubatch),
+            "memory_budget": parse_bytes(memory_budget),
+        }
+        return RunningTrace(lambda emit: self._trace(prompt, decoder_prompt, request, emit), self._engine.cancel)
+
+    def _trace(
+        self, prompt: Prompt, decoder_prompt: Sequence[int] | None, request: Message, emit: Callable[[TraceEvent], None]
+    ) -> Trace:
+        ids, decoder_ids = self._prompt_ids(prompt, decoder_prompt)
+        collector = _Collector(self, ids, decoder_ids, request, emit)
+        answer = self._engine.request({**request, "ids": ids, "decoder_ids": decoder_ids}, collector)
+        return collector.finish(answer)
+
+    def _prompt_ids(self, prompt: Prompt, decoder_prompt: Sequence[int] | None) -> tuple[list[int], list[int]]:
+        ids = self._ids(prompt)
+        if not ids:
+            raise LlamaTelemetryError("the prompt has no tokens: give at least one character")
+        limit = self.info.context_length
+        if limit is not None and len(ids) > limit:
+            raise PromptTooLong(
+                f"the prompt has {len(ids)} tokens, this model's context holds {limit}: shorten the prompt by {len(ids) - limit}"
+            )
+        if not self._engine.facts.get("encoder_decoder"):
+            return ids, []
+        start = self._engine.facts["decoder_start"]
+        return ids, [int(i) for i in decoder_prompt] if decoder_prompt is not None else [max(start, 0)]
+
+    def verify(self, prompt: Prompt, *, kv_type: str = "f16", n_ubatch: int = 512, decoder_prompt: Sequence[int] | None = None) -> pd.DataFrame:
+        """Run a prompt without flash attention and compare the replay with llama.cpp's own softmax.
+
+        Returns
+        -------
+        DataFrame
+            One row per (part, layer, head) with ``max_difference`` over all cells.
+        """
+        import pandas as pd
+
+        ids, decoder_ids = self._prompt_ids(prompt, decoder_prompt)
+        answer = self._engine.request(
+            {
+                "do": "trace",
+                "verify": True,
+                "ids": ids,
+                "decoder_ids": decoder_ids,
+                "layers": None,
+                "capture": ["attention"],
+                "logits": "last",
+                "flash_attention": "off",
+                "kv_type": kv_type,
+                "n_ubatch": n_ubatch,
+                "memory_budget": parse_bytes("8GB"),
+            }
+        )
+        own = [(part, layer, head) for part, layer, heads in answer["layers"] for head in range(heads)]
+        frame = pd.DataFrame(own, columns=["part", "layer", "head"])
+        frame["max_difference"] = answer["differences"]
+        return frame
+
+
+class _Collector:
+    """Turns the worker's messages of one run into a `Trace`, and into events as they come."""
+
+    def __init__(
+        self, model: Model, ids: list[int], decoder_ids: list[int], request: Message, emit: Callable[[TraceEvent], None]
+    ) -> None:
+        self._model, self._emit, self._request = model, emit, request
+        self._ids, self._decoder_ids = ids, decoder_ids
+        self._trace: Trace | None = None
+        self._started = time.perf_counter()
+
+    def __call__(self, message: Message) -> None:
+        kind = message["kind"]
+        if kind == "start":
+            self._begin(message)
+        elif kind == "progress":
+            self._emit(TraceEvent("progress", message["done"], message["total"], message=message["stage"], trace=self._trace))
+        elif kind == "layer":
+            self._layer(message)
+
+    def _begin(self, message: Message) -> None:
+        block = SharedBlock(message["size"], message["fd"])
+        arrays = {name: block.array(at, dtype, tuple(shape)) for name, (at, dtype, shape) in message["arrays"].items()}
+        self._trace = Trace(
+            np.asarray(self._ids, np.int32),
+            [],
+            [],
+            self._info(message),
+            _without={int(k): v for k, v in message["without_attention"].items()},
+            _part_layers=message["layers"],
+            _arrays=arrays,
+        )
+        for a in message["attention"]:
+            record = AttentionRecord(a["part"], a["layer"], a["heads"], a["kv_heads"])
+            self._trace._attention[record.part, record.layer] = record
+        self._trace.token_bytes = [bytes.fromhex(piece) for piece in message["pieces"]]
+        self._trace.token_kinds = message["kinds"]
+        if self._decoder_ids:
+            decoder = np.asarray(self._decoder_ids, np.int32)
+            pieces = [bytes.fromhex(piece) for piece in message["decoder_pieces"]]
+            self._trace.decoder = decoder, pieces, message["decoder_kinds"]
+        self._emit(TraceEvent("start", trace=self._trace))
+
+    def _info(self, message: Message) -> dict[str, Any]:
+        info, facts = self._model.info, self._model._engine.facts
+        state = os.stat(info.path)
+        return {
+            "model": info.name,
+            "file": os.path.basename(info.path),
+            "path": os.fspath(info.path),
+            "file_state": [state.st_size, state.st_mtime_ns],
+            "sha256": None,
+            "architecture": info.architecture,
+            "quant_type": info.quant_type,
+            "quant_type_counts": dict(info.quant_type_counts),
+            "llama_cpp_python": facts["llama_cpp_python"],
+            "device": facts["device"],
+            "n_threads": message["n_threads"],
+            "date": datetime.now().astimezone().isoformat(timespec="seconds"),
+            "settings": {key: value for key, value in self._request.items() if key not in ("do",)},
+        }
+
+    def _layer(self, message: Message) -> None:
+        if self._trace is None:
+            raise LlamaTelemetryError("a layer arrived before the run began")
+        record = self._trace._attention[message["part"], message["layer"]]
+        fill_record(record, message, self._trace._arrays)
+        self._emit(
+            TraceEvent(
+                "layer", message["done"], message["total"], record.layer, record.part, record.reduced, trace=self._trace
+            )
+        )
+
+    def finish(self, answer: Message) -> Trace:
+        """The whole trace, once the worker is done."""
+        if self._trace is None:
+            raise LlamaTelemetryError("the worker ended the run before it began")
+        seconds = answer["seconds"]
+        prefill = sum(value for name, value in seconds.items() if name != "reduce")
+        self._trace._rows = answer["rows"]
+        self._trace.telemetry = {
+            "load_seconds": self._model._engine.load_seconds,
+            "prefill_seconds": prefill,
+            "prefill_tokens_per_second": (len(self._ids) + len(self._decoder_ids)) / prefill if prefill else None,
+            "reduce_seconds": seconds.get("reduce"),
+            "total_seconds": time.perf_counter() - self._started,
+            "n_threads": self._trace.info["n_threads"],
+            "worker_memory_bytes": answer["worker_rss"],
+        }
+        return self._trace
+
+
+def parse_bytes(size: str | int) -> int:
+    """Bytes of ``"2GB"``, ``"500 MB"`` (decimal units) or a plain number.
+
+    Raises
+    ------
+    LlamaTelemetryError
+        The text is no size.
+    """
+    if isinstance(size, int):
+        return size
+    text = size.strip().lower()
+    unit = next((u for u in _UNITS if text.endswith(u)), "")
+    try:
+        return int(float(text.removesuffix(unit)) * _UNITS.get(unit, 1))
+    except ValueError:
+        raise LlamaTelemetryError(f"memory budget {size!r} is no size: write e.g. '2GB' or '500MB'") from None

@@ -1,0 +1,577 @@
+"""A trace: what one run of a prompt left behind. It loads, replays and saves without a worker or a model file.
+
+In: the arrays and messages of a run, or a file. Out: attention of any head at any stage, head statistics, thumbnails, hidden
+states, logits, and where all of it came from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .analysis.attention import STATISTICS, Mask, Reduced, Scoring, name_head, replay, stages
+from .errors import CaptureUnavailable, LlamaTelemetryError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Array = np.ndarray[Any, Any]
+FORMAT = "llamatelemetry-trace-1"
+_SMALL = ("scale", "soft_cap", "fused", "max_bias", "tolerance")  # a layer's scalars
+
+
+@dataclass(frozen=True)
+class LayerFacts:
+    """What one layer of the model is, as far as attention goes.
+
+    Attributes
+    ----------
+    layer : int
+    kind : str
+        ``"attention"`` or ``"none"``.
+    reason : str
+        Why there is no attention; empty where there is.
+    heads, kv_heads : int
+    window : int or None
+        Keys that a row sees at most, where that is fewer than the causal mask allows; None = all.
+    mask : str
+        ``"causal"``, ``"none"`` (every row sees all keys) or ``"other"``.
+    """
+
+    layer: int
+    kind: str
+    reason: str = ""
+    heads: int = 0
+    kv_heads: int = 0
+    window: int | None = None
+    mask: str = "causal"
+
+
+@dataclass
+class AttentionRecord:
+    """One layer's attention: what was captured and what was reduced from it."""
+
+    part: str
+    layer: int
+    heads: int
+    kv_heads: int
+    scoring: Scoring | None = None
+    reduced: Reduced | None = None
+    difference: Array | None = None
+    tolerance: float = 0.0
+
+
+@dataclass
+class Trace:
+    """What one prompt run left behind. Made by `Model.trace` or `load_trace`, not by hand.
+
+    Attributes
+    ----------
+    token_ids : ndarray of int32, shape (n,)
+    token_bytes : list of bytes
+        Exactly what each token stands for.
+    token_kinds : list of str
+        ``"normal"``, ``"control"``, ``"byte"``, ``"unknown"``, ``"user"`` or ``"unused"``.
+    info : dict
+        Model name, file, hash, architecture, quant type, llama.cpp version, date, settings, threads, device.
+    telemetry : dict
+        Seconds of prefill and reduction, tokens per second, threads, memory of the worker in bytes.
+    layers : list of LayerFacts
+        One per captured layer, in order.
+    """
+
+    token_ids: Array
+    token_bytes: list[bytes]
+    token_kinds: list[str]
+    info: dict[str, Any]
+    decoder: tuple[Array, list[bytes], list[str]] | None = None
+    telemetry: dict[str, Any] = field(default_factory=dict)
+    _attention: dict[tuple[str, int], AttentionRecord] = field(default_factory=dict, repr=False)
+    _without: dict[int, str] = field(default_factory=dict, repr=False)
+    _part_layers: dict[str, list[int]] = field(default_factory=dict, repr=False)
+    _arrays: dict[str, Array] = field(default_factory=dict, repr=False)
+    _rows: dict[str, list[int]] = field(default_factory=dict, repr=False)
+
+    def __repr__(self) -> str:
+        return f"<Trace: {self.provenance}>"
+
+    # ------------------------------------------------------------------ tokens
+
+    @property
+    def tokens(self) -> list[str]:
+        """Tokens as they are shown: ``·`` leading space, ``␣`` spaces only, ``⏎`` newline, ``<0xE2>`` bytes that are no text."""
+        return [display_token(piece) for piece in self.token_bytes]
+
+    @property
+    def text(self) -> str:
+        """The prompt: all tokens' bytes joined, then decoded."""
+        return b"".join(self.token_bytes).decode("utf-8", "replace")
+
+    def part_tokens(self, part: str | None = None) -> tuple[list[str], list[str]]:
+        """Display strings of a part's query tokens and of its key tokens."""
+        part = self._part(part)
+        own = self.tokens
+        if self.decoder is None or part == "encoder":
+            return own, own
+        target = [display_token(piece) for piece in self.decoder[1]]
+        return target, (own if part == "cross" else target)
+
+    # --------------------------------------------------------------- attention
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Which attentions there are: ``("self",)``, or ``("encoder", "decoder", "cross")`` in an encoder-decoder."""
+        found = {part for part, _ in self._attention}
+        return tuple(p for p in ("self", "encoder", "decoder", "cross") if p in found)
+
+    @property
+    def layers(self) -> list[LayerFacts]:
+        """One entry per captured layer of the first part, in order."""
+        return self.layers_of(None)
+
+    def layers_of(self, part: str | None) -> list[LayerFacts]:
+        """One entry per captured layer of a part, in order."""
+        part = self._part(part)
+        own = self._part_layers.get("decoder" if part == "cross" else part, [])
+        return [self._facts(part, layer) for layer in own]
+
+    def _facts(self, part: str, layer: int) -> LayerFacts:
+        record = self._attention.get((part, layer))
+        if record is None:
+            return LayerFacts(layer, "none", self._without.get(layer, "no attention captured in this layer"))
+        mask = record.scoring.mask if record.scoring is not None else None
+        kind, window = _mask_kind(mask, record)
+        return LayerFacts(layer, "attention", "", record.heads, record.kv_heads, window, kind)
+
+    def attention(
+        self, layer: int, head: int, stage: str = "softmax", rows: slice | None = None, part: str | None = None
+    ) -> Array:
+        """One head's attention at one stage, replayed from the measured q and k.
+
+        Parameters
+        ----------
+        layer, head : int
+            Counted from 0.
+        stage : str
+            One of `stages`: ``"scores"`` (q.k), ``"scaled"``, ``"capped"``, ``"biased"``, ``"masked"``, ``"softmax"``.
+        rows : slice, optional
+            Query tokens; all by default.
+        part : str, optional
+            One of `parts`; the first by default.
+
+        Returns
+        -------
+        ndarray of float32, shape (rows, n)
+            Masked cells are -inf at stage ``"masked"`` and 0 at ``"softmax"``.
+
+        Raises
+        ------
+        CaptureUnavailable
+            This layer has no attention, or it was not captured; the layers that have are named.
+        """
+        scoring = self.scoring(layer, part)
+        heads = int(scoring.q.shape[0])
+        if not 0 <= head < heads:
+            raise CaptureUnavailable(f"head {head} does not exist: layer {layer} has heads 0 to {heads - 1}")
+        if stage not in stages(scoring):
+            raise CaptureUnavailable(f"stage {stage!r} does not exist in layer {layer}: it has {', '.join(stages(scoring))}")
+        return np.asarray(replay(scoring, head, stage, slice(None) if rows is None else rows), np.float32)
+
+    def scoring(self, layer: int, part: str | None = None) -> Scoring:
+        """What llama.cpp's scoring operation read in this layer: q, k, v, mask, scale and the rest."""
+        record = self._record(layer, part)
+        if record.scoring is None:
+            raise CaptureUnavailable(f"layer {layer} has not arrived yet")
+        return record.scoring
+
+    def stages(self, layer: int, part: str | None = None) -> tuple[str, ...]:
+        """Names of the stages that exist in this layer, in order."""
+        return stages(self.scoring(layer, part))
+
+    def mask(self, layer: int, part: str | None = None) -> Mask | None:
+        """Which keys each row may see; None where every row sees all."""
+        return self.scoring(layer, part).mask
+
+    def layer_reduced(self, layer: int, part: str | None = None) -> Reduced:
+        """Statistics and thumbnails of all heads of a layer."""
+        record = self._record(layer, part)
+        if record.reduced is None:
+            raise CaptureUnavailable(f"layer {layer} has not arrived yet")
+        return record.reduced
+
+    def arrived(self, layer: int, part: str | None = None) -> bool:
+        """Whether a layer's statistics and thumbnails are there (False while the run goes on)."""
+        record = self._attention.get((self._part(part), layer))
+        return record is not None and record.reduced is not None
+
+    @property
+    def head_stats(self) -> pd.DataFrame:
+        """One row per (part, layer, head): statistics of `analysis.attention`, and a name where the score is clear."""
+        import pandas as pd
+
+        rows = []
+        for record in self._arrived():
+            reduced = record.reduced
+            assert reduced is not None
+            for head in range(record.heads):
+                values = {name: float(reduced.statistics[name][head]) for name in STATISTICS}
+                group = head // max(record.heads // max(record.kv_heads, 1), 1)
+                own = {"part": record.part, "layer": record.layer, "head": head, "kv_head": group}
+                rows.append({**own, **values, "name": name_head(values)})
+        columns = ["part", "layer", "head", "kv_head", *STATISTICS, "name"]
+        return pd.DataFrame(rows, columns=columns)
+
+    @property
+    def thumbnails(self) -> Array:
+        """uint8 (layers with attention, heads, side, side) of the first part, max-pooled and log-coded; 0 where nothing is.
+
+        Code c >= 1 stands for ``10 ** (-4 * (255 - c) / 254)``; `analysis.attention.decode_thumbnail` does it.
+        """
+        part = self._part(None)
+        found = [r for r in self._arrived() if r.part == part and r.reduced is not None]
+        if not found:
+            return np.zeros((0, 0, 0, 0), np.uint8)
+        shape = np.max([r.reduced.thumb_max.shape for r in found if r.reduced is not None], axis=0)
+        out = np.zeros((len(found), *shape), np.uint8)
+        for i, record in enumerate(found):
+            assert record.reduced is not None
+            thumb = record.reduced.thumb_max
+            out[i, : thumb.shape[0], : thumb.shape[1], : thumb.shape[2]] = thumb
+        return out
+
+    @property
+    def check(self) -> pd.DataFrame:
+        """The run's check of itself: replayed p v against the attention output that llama.cpp wrote, for some rows.
+
+        Returns
+        -------
+        DataFrame
+            One row per (part, layer, head): ``max_difference`` and the ``tolerance`` it had to keep.
+        """
+        import pandas as pd
+
+        rows = [
+            {"part": r.part, "layer": r.layer, "head": h, "max_difference": float(d), "tolerance": r.tolerance}
+            for r in self._arrived()
+            if r.difference is not None
+            for h, d in enumerate(r.difference)
+        ]
+        return pd.DataFrame(rows, columns=["part", "layer", "head", "max_difference", "tolerance"])
+
+    def _arrived(self) -> list[AttentionRecord]:
+        return [record for record in self._attention.values() if record.reduced is not None]
+
+    def _part(self, part: str | None) -> str:
+        if part is None:
+            return self.parts[0] if self.parts else "self"
+        if part not in self.parts:
+            raise CaptureUnavailable(f"part {part!r} does not exist in this trace: it has {', '.join(self.parts) or 'none'}")
+        return part
+
+    def _record(self, layer: int, part: str | None) -> AttentionRecord:
+        key = self._part(part), layer
+        if key in self._attention:
+            return self._attention[key]
+        having = [have for p, have in self._attention if p == key[0]]
+        reason = self._without.get(layer, "not captured, or no such layer")
+        others = f"attention was captured in layers {_ranges(having)}" if having else "no layer of this trace has attention"
+        raise CaptureUnavailable(f"layer {layer} has no attention here ({reason}); {others}")
+
+    # ---------------------------------------------------------- other captures
+
+    def hidden(self, layer: int, part: str | None = None) -> Array:
+        """The residual stream after a layer.
+
+        Returns
+        -------
+        ndarray of float32, shape (n, width)
+            llama.cpp computes the last layer only for the rows whose logits were asked for: with ``logits="last"`` that
+            layer gives one row.
+        """
+        return self._stream("hidden", layer, part)
+
+    def attention_out(self, layer: int, part: str | None = None) -> Array:
+        """float32 (n, width): what a layer's attention (or recurrence) adds to the residual stream."""
+        return self._stream("attention_out", layer, part)
+
+    def mlp_out(self, layer: int, part: str | None = None) -> Array:
+        """float32 (n, width): what a layer's MLP adds to the residual stream."""
+        return self._stream("mlp_out", layer, part)
+
+    def _stream(self, kind: str, layer: int, part: str | None) -> Array:
+        if part is None:
+            part = next(iter(self._part_layers), "self")
+        name = f"{kind}.{part}.{layer}"
+        if name not in self._arrays:
+            having = sorted(int(n.split(".")[2]) for n in self._arrays if n.startswith(f"{kind}.{part}."))
+            there = f"layers {_ranges(having)} have it" if having else f"capture it with capture=(…, {_CAPTURE_OF[kind]!r})"
+            raise CaptureUnavailable(f"{kind} of layer {layer} is not in this trace; {there}")
+        rows = self._rows.get(name)
+        return self._arrays[name] if rows is None else self._arrays[name][rows]
+
+    @property
+    def logits(self) -> Array:
+        """float32 (n, vocab), or (1, vocab) of the last token when only that row was asked for."""
+        if "logits" not in self._arrays:
+            raise CaptureUnavailable("this model gives no logits (an encoder), so there are none in the trace")
+        return self._arrays["logits"]
+
+    @property
+    def experts(self) -> dict[int, tuple[Array, Array]]:
+        """Per layer with experts: ids int32 (n, used) and their weights float32 (n, used); empty without experts."""
+        layers = sorted(int(name.split(".")[1]) for name in self._arrays if name.startswith("expert_ids."))
+        found = {}
+        for layer in layers:
+            rows = self._rows.get(f"expert_ids.{layer}", slice(None))
+            found[layer] = self._arrays[f"expert_ids.{layer}"][rows], self._arrays[f"expert_weights.{layer}"][rows]
+        return found
+
+    # -------------------------------------------------------------- provenance
+
+    @property
+    def provenance(self) -> str:
+        """Where the numbers come from, in one line."""
+        threads = self.info.get("n_threads")
+        model = " ".join(str(x) for x in (self.info.get("model"), self.info.get("quant_type")) if x)
+        device = self.info.get("device", "CPU") + (f", {threads} threads" if threads else "")
+        verb = "replayed from measured q, k · checked" if self._attention else "measured in llama.cpp"
+        return f"{verb} · {model} · {len(self.token_ids)} tokens · {device}"
+
+    # ------------------------------------------------------------- keep, load
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the trace to a safetensors file, whole or not at all.
+
+        Everything that needs no model works after `load_trace`. The file's metadata hold the model's file name and
+        SHA-256 (where the file is still there), quant type, llama.cpp version, settings and prompt.
+        """
+        from safetensors.numpy import save_file
+
+        target = Path(path)
+        arrays: dict[str, Array] = {f"array.{name}": np.ascontiguousarray(a) for name, a in self._arrays.items()}
+        arrays["token_ids"] = self.token_ids
+        for record in self._attention.values():
+            arrays |= _record_arrays(record)
+        if self.decoder is not None:
+            arrays["decoder_ids"] = self.decoder[0]
+        temporary = target.with_name(target.name + ".partial")
+        try:
+            save_file(arrays, temporary, {"format": FORMAT, "trace": json.dumps(self._metadata())})
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return target
+
+    def _metadata(self) -> dict[str, Any]:
+        records = [
+            {
+                "part": r.part,
+                "layer": r.layer,
+                "heads": r.heads,
+                "kv_heads": r.kv_heads,
+                "tolerance": r.tolerance,
+                **({} if r.scoring is None else {k: getattr(r.scoring, k) for k in _SMALL if k != "tolerance"}),
+                "mask_distance": bool(r.scoring and r.scoring.mask and r.scoring.mask.distance),
+            }
+            for r in self._attention.values()
+        ]
+        decoder = None if self.decoder is None else {"bytes": [b.hex() for b in self.decoder[1]], "kinds": self.decoder[2]}
+        return {
+            "info": {**self.info, "sha256": self.info.get("sha256") or _sha256(self.info)},
+            "telemetry": self.telemetry,
+            "bytes": [piece.hex() for piece in self.token_bytes],
+            "kinds": self.token_kinds,
+            "decoder": decoder,
+            "attention": records,
+            "without": {str(k): v for k, v in self._without.items()},
+            "part_layers": self._part_layers,
+            "rows": self._rows,
+        }
+
+
+_CAPTURE_OF = {"hidden": "hidden", "attention_out": "outputs", "mlp_out": "outputs"}
+
+
+def load_trace(path: str | os.PathLike[str]) -> Trace:
+    """Read a trace that `Trace.save` wrote; neither model nor worker is needed.
+
+    Raises
+    ------
+    LlamaTelemetryError
+        The file is no trace, or is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(os.fspath(path), "numpy") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise LlamaTelemetryError(f"{path} is no trace of this version (format {metadata.get('format')!r})")
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        return _from_file(json.loads(metadata["trace"]), arrays)
+    except FileNotFoundError as error:
+        raise LlamaTelemetryError(f"no trace at {path}: check the path") from error
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise LlamaTelemetryError(f"{path} is no readable trace ({error}); make it again with Trace.save") from error
+
+
+def _from_file(stored: dict[str, Any], arrays: dict[str, Array]) -> Trace:
+    kept = {name[6:]: array for name, array in arrays.items() if name.startswith("array.")}
+    decoder = stored["decoder"]
+    trace = Trace(
+        arrays["token_ids"],
+        [bytes.fromhex(piece) for piece in stored["bytes"]],
+        stored["kinds"],
+        stored["info"],
+        None if decoder is None else (arrays["decoder_ids"], [bytes.fromhex(b) for b in decoder["bytes"]], decoder["kinds"]),
+        stored["telemetry"],
+        _without={int(k): v for k, v in stored["without"].items()},
+        _part_layers=stored["part_layers"],
+        _arrays=kept,
+        _rows=stored["rows"],
+    )
+    for facts in stored["attention"]:
+        name = f"{facts['part']}.{facts['layer']}"
+        own = {key.split("|")[1]: array for key, array in arrays.items() if key.startswith(f"{name}|")}
+        record = AttentionRecord(facts["part"], facts["layer"], facts["heads"], facts["kv_heads"])
+        fill_record(record, {**facts, **own}, kept)
+        trace._attention[record.part, record.layer] = record
+    return trace
+
+
+def _record_arrays(record: AttentionRecord) -> dict[str, Array]:
+    """The small arrays of an attention layer, under names of their own."""
+    if record.scoring is None or record.reduced is None or record.difference is None:
+        return {}
+    found: dict[str, Array] = {
+        "statistics": np.stack([record.reduced.statistics[name] for name in STATISTICS], 1),
+        "thumb_max": record.reduced.thumb_max,
+        "thumb_mean": record.reduced.thumb_mean,
+        "difference": record.difference,
+    }
+    mask, s = record.scoring.mask, record.scoring
+    if mask is not None:
+        found |= {"mask_first": mask.first, "mask_stop": mask.stop}
+        if mask.bits is not None:
+            found["mask_bits"] = np.packbits(mask.bits, axis=1)
+    found |= {name: getattr(s, name) for name in ("bias", "sinks") if getattr(s, name) is not None}
+    return {f"{record.part}.{record.layer}|{name}": np.ascontiguousarray(a) for name, a in found.items()}
+
+
+def fill_record(record: AttentionRecord, message: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
+    """Complete a record with what the worker (or a file) says of its layer.
+
+    Parameters
+    ----------
+    record : AttentionRecord
+    message : mapping
+        The worker's ``layer`` message.
+    arrays : mapping of str to ndarray
+        The trace's arrays: ``q.PART.LAYER`` and so on.
+    """
+    name = f"{record.part}.{record.layer}"
+    q, k, v = (arrays[f"{x}.{name}"] for x in "qkv")
+    mask = None
+    if "mask_first" in message:
+        bits = message.get("mask_bits")
+        mask = Mask(
+            first=message["mask_first"],
+            stop=message["mask_stop"],
+            bits=None if bits is None else np.unpackbits(bits, axis=1, count=k.shape[1]).astype(bool),
+            distance=message["mask_distance"],
+        )
+    record.scoring = Scoring(
+        q=q,
+        k=k,
+        v=v,
+        mask=mask,
+        scale=message["scale"],
+        soft_cap=message["soft_cap"],
+        fused=message["fused"],
+        max_bias=message["max_bias"],
+        bias=message.get("bias"),
+        sinks=message.get("sinks"),
+    )
+    statistics = message["statistics"]
+    record.reduced = Reduced(
+        statistics={key: statistics[:, i] for i, key in enumerate(STATISTICS)},
+        thumb_max=message["thumb_max"],
+        thumb_mean=message["thumb_mean"],
+    )
+    record.difference, record.tolerance = message["difference"], message["tolerance"]
+
+
+def display_token(piece: bytes) -> str:
+    """A token as it is shown: spaces and newlines visible, bytes that are no text as ``<0xE2>``.
+
+    Examples
+    --------
+    >>> display_token(b" lamp"), display_token(b"  "), display_token(bytes([0xE2, 0x80]))
+    ('·lamp', '␣␣', '<0xE2><0x80>')
+    """
+    out, rest = "", piece
+    while rest:
+        try:
+            out, rest = out + rest.decode("utf-8"), b""
+        except UnicodeDecodeError as bad:
+            out += rest[: bad.start].decode("utf-8") + "".join(f"<0x{b:02X}>" for b in rest[bad.start : bad.end])
+            rest = rest[bad.end :]
+    if out and not out.strip(" "):
+        return "␣" * len(out)
+    if out.startswith(" "):
+        out = "·" + out[1:]
+    shown = (out.replace("\r", "␍").replace("\n", "⏎").replace("\t", "⇥"))
+    return "".join(c if c.isprintable() or c == " " else f"<U+{ord(c):04X}>" for c in shown)
+
+
+def _mask_kind(mask: Mask | None, record: AttentionRecord) -> tuple[str, int | None]:
+    """``causal``, ``none`` or ``other``, and the window where rows see fewer keys than that."""
+    if mask is None:
+        return "none", None
+    first, stop = np.asarray(mask.first), np.asarray(mask.stop)
+    keys = int(record.scoring.k.shape[1]) if record.scoring is not None else int(stop.max(initial=0))
+    if mask.bits is not None:
+        return "other", None
+    if (first == 0).all() and (stop == keys).all() and len(stop) > 1:
+        return "none", None
+    causal = bool((np.diff(stop) == 1).all()) and int(stop[-1]) == keys
+    window = int((stop - first).max()) if (first > 0).any() else None
+    return ("causal" if causal else "other"), window
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Numbers as ranges: ``0-3, 7``."""
+    out: list[list[int]] = []
+    for n in sorted(set(numbers)):
+        if out and n == out[-1][1] + 1:
+            out[-1][1] = n
+        else:
+            out.append([n, n])
+    return ", ".join(f"{a}-{b}" if a != b else str(a) for a, b in out)
+
+
+def _sha256(info: Mapping[str, Any]) -> str | None:
+    """Hash of the model file, while it is the file that ran (same size and time)."""
+    try:
+        path = Path(info["path"])
+        state = path.stat()
+        if [state.st_size, state.st_mtime_ns] != info.get("file_state"):
+            return None
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
+    except (OSError, KeyError):
+        return None
+
+
+def _digest(file: Any) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
