@@ -185,7 +185,10 @@ class Engine:
                 env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
             )
         self._wire = Wire(ours)
-        self._wait(0)
+        try:
+            self._wait(0)
+        except Disconnected:
+            raise self._gone() from None
 
     def _converse(self, message: Message, on_message: OnMessage | None) -> Message:
         self._run += 1

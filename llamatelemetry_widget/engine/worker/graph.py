@@ -116,8 +116,7 @@ def _fused(node: Node) -> Attention | None:
     if node.op != "FLASH_ATTN_EXT" or not (node.src[0] and node.src[1] and node.src[2]):
         return None
     q, k, v = node.src[0], node.src[1], node.src[2]
-    layer = next((n.layer for n in (q, *_back(q), node) if n.layer is not None), -1)
-    scored = Attention(layer, "", fused=node.index, output=node.index, cached=_is_cache(k))
+    scored = Attention(_layer_of(q), "", fused=node.index, output=node.index, cached=_is_cache(k))
     scored.n_heads, scored.n_kv_heads, scored.head_size, scored.value_size = q.ne[2], k.ne[2], q.ne[0], v.ne[0]
     scored.k_type = k.type
     return scored
@@ -138,12 +137,24 @@ def _unfused(node: Node, nodes: list[Node]) -> Attention | None:
     output = next((n for n in nodes[node.index + 1 :] if n.op == "MUL_MAT" and node in (n.src[0], n.src[1])), None)
     if output is None or output.src[0] is None:
         return None
-    layer = next((n.layer for n in (node, at, q) if n.layer is not None), -1)
-    scored = Attention(layer, "", product=at.index, softmax=node.index, output=output.index, cached=_is_cache(k))
+    scored = Attention(_layer_of(q), "", product=at.index, softmax=node.index, output=output.index, cached=_is_cache(k))
     scored.bias = next((n.index for n in chain if n.op == "ADD"), None)
     scored.n_heads, scored.n_kv_heads, scored.head_size = q.ne[2], k.ne[2], q.ne[0]
     scored.value_size, scored.k_type = output.ne[0], k.type
     return scored
+
+
+def _layer_of(q: Node) -> int:
+    """The layer whose weights made these queries: the nearest on the way back. -1 where there is none."""
+    todo, seen = [q], set[int]()
+    while todo:
+        at = todo.pop(0)
+        if at.is_leaf and (found := re.search(r"\bblk\.(\d+)\.", at.name)):
+            return int(found[1])
+        if id(at) not in seen:
+            seen.add(id(at))
+            todo.extend(at.inputs())
+    return -1
 
 
 def _is_cache(tensor: Node) -> bool:

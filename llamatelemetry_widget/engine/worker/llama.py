@@ -22,6 +22,7 @@ from .taps import Evaluation, Tap
 
 Array = np.ndarray[Any, Any]
 FLASH = {"auto": -1, "off": 0, "on": 1}
+_DEBUG = 1  # GGML_LOG_LEVEL_DEBUG
 KV_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "bf16": 30}
 
 
@@ -35,6 +36,18 @@ class Settings:
     flash_attention: str
     kv_type: str
     n_threads: int
+
+
+def quiet_log() -> Any:
+    """Send llama.cpp's log to the worker's stderr, debug lines left out. The result must be kept alive."""
+
+    def write(level: int, text: bytes, _data: Any) -> None:
+        if level != _DEBUG:
+            os.write(2, text)
+
+    callback = L.llama_log_callback(write)
+    L.llama_log_set(callback, None)
+    return callback
 
 
 class Llama:

@@ -16,7 +16,7 @@ from typing import Any
 from ... import errors
 from ..wire import Disconnected, Message, Wire
 from . import ggml
-from .llama import Llama
+from .llama import Llama, quiet_log
 from .run import Run, template
 
 
@@ -37,6 +37,7 @@ class Worker:
         self._current = 0  # the run being answered
         self._cancelled = -1  # the latest run that the kernel wants stopped
         self._llama: Llama | None = None
+        self._log = quiet_log()
 
     def serve(self) -> None:
         """Answer until the kernel goes or the idle time is over."""
