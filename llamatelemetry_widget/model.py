@@ -64,7 +64,9 @@ def open_model(
     ------
     ModelNotFound, ModelFileError
     """
-    return Model(model_info(resolve(name)), n_gpu_layers=n_gpu_layers, devices=devices, rpc=rpc, idle_seconds=idle_seconds)
+    return Model(
+        model_info(resolve(name)), n_gpu_layers=n_gpu_layers, devices=devices, rpc=rpc, idle_seconds=idle_seconds
+    )
 
 
 class Model:
@@ -292,7 +294,9 @@ class Model:
         start = self._engine.facts["decoder_start"]
         return ids, [int(i) for i in decoder_prompt] if decoder_prompt is not None else [max(start, 0)]
 
-    def verify(self, prompt: Prompt, *, kv_type: str = "f16", n_ubatch: int = 512, decoder_prompt: Sequence[int] | None = None) -> pd.DataFrame:
+    def verify(
+        self, prompt: Prompt, *, kv_type: str = "f16", n_ubatch: int = 512, decoder_prompt: Sequence[int] | None = None
+    ) -> pd.DataFrame:
         """Run a prompt without flash attention and compare the replay with llama.cpp's own softmax.
 
         Returns
@@ -340,7 +344,9 @@ class _Collector:
         if kind == "start":
             self._begin(message)
         elif kind == "progress":
-            self._emit(TraceEvent("progress", message["done"], message["total"], message=message["stage"], trace=self._trace))
+            self._emit(
+                TraceEvent("progress", message["done"], message["total"], message=message["stage"], trace=self._trace)
+            )
         elif kind == "layer":
             self._layer(message)
 

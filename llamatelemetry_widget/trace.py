@@ -181,7 +181,9 @@ class Trace:
         if not 0 <= head < heads:
             raise CaptureUnavailable(f"head {head} does not exist: layer {layer} has heads 0 to {heads - 1}")
         if stage not in stages(scoring):
-            raise CaptureUnavailable(f"stage {stage!r} does not exist in layer {layer}: it has {', '.join(stages(scoring))}")
+            raise CaptureUnavailable(
+                f"stage {stage!r} does not exist in layer {layer}: it has {', '.join(stages(scoring))}"
+            )
         return np.asarray(replay(scoring, head, stage, slice(None) if rows is None else rows), np.float32)
 
     def scoring(self, layer: int, part: str | None = None) -> Scoring:
@@ -272,7 +274,9 @@ class Trace:
         if part is None:
             return self.parts[0] if self.parts else "self"
         if part not in self.parts:
-            raise CaptureUnavailable(f"part {part!r} does not exist in this trace: it has {', '.join(self.parts) or 'none'}")
+            raise CaptureUnavailable(
+                f"part {part!r} does not exist in this trace: it has {', '.join(self.parts) or 'none'}"
+            )
         return part
 
     def _record(self, layer: int, part: str | None) -> AttentionRecord:
@@ -281,7 +285,9 @@ class Trace:
             return self._attention[key]
         having = [have for p, have in self._attention if p == key[0]]
         reason = self._without.get(layer, "not captured, or no such layer")
-        others = f"attention was captured in layers {_ranges(having)}" if having else "no layer of this trace has attention"
+        others = (
+            f"attention was captured in layers {_ranges(having)}" if having else "no layer of this trace has attention"
+        )
         raise CaptureUnavailable(f"layer {layer} has no attention here ({reason}); {others}")
 
     # ---------------------------------------------------------- other captures
@@ -311,7 +317,9 @@ class Trace:
         name = f"{kind}.{part}.{layer}"
         if name not in self._arrays:
             having = sorted(int(n.split(".")[2]) for n in self._arrays if n.startswith(f"{kind}.{part}."))
-            there = f"layers {_ranges(having)} have it" if having else f"capture it with capture=(…, {_CAPTURE_OF[kind]!r})"
+            there = (
+                f"layers {_ranges(having)} have it" if having else f"capture it with capture=(…, {_CAPTURE_OF[kind]!r})"
+            )
             raise CaptureUnavailable(f"{kind} of layer {layer} is not in this trace; {there}")
         rows = self._rows.get(name)
         return self._arrays[name] if rows is None else self._arrays[name][rows]
@@ -382,7 +390,9 @@ class Trace:
             }
             for r in self._attention.values()
         ]
-        decoder = None if self.decoder is None else {"bytes": [b.hex() for b in self.decoder[1]], "kinds": self.decoder[2]}
+        decoder = (
+            None if self.decoder is None else {"bytes": [b.hex() for b in self.decoder[1]], "kinds": self.decoder[2]}
+        )
         return {
             "info": {**self.info, "sha256": self.info.get("sha256") or _sha256(self.info)},
             "telemetry": self.telemetry,
@@ -430,7 +440,9 @@ def _from_file(stored: dict[str, Any], arrays: dict[str, Array]) -> Trace:
         [bytes.fromhex(piece) for piece in stored["bytes"]],
         stored["kinds"],
         stored["info"],
-        None if decoder is None else (arrays["decoder_ids"], [bytes.fromhex(b) for b in decoder["bytes"]], decoder["kinds"]),
+        None
+        if decoder is None
+        else (arrays["decoder_ids"], [bytes.fromhex(b) for b in decoder["bytes"]], decoder["kinds"]),
         stored["telemetry"],
         _without={int(k): v for k, v in stored["without"].items()},
         _part_layers=stored["part_layers"],
@@ -527,7 +539,7 @@ def display_token(piece: bytes) -> str:
         return "␣" * len(out)
     if out.startswith(" "):
         out = "·" + out[1:]
-    shown = (out.replace("\r", "␍").replace("\n", "⏎").replace("\t", "⇥"))
+    shown = out.replace("\r", "␍").replace("\n", "⏎").replace("\t", "⇥")
     return "".join(c if c.isprintable() or c == " " else f"<U+{ord(c):04X}>" for c in shown)
 
 

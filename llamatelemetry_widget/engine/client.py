@@ -280,7 +280,8 @@ class Engine:
         said = next((line.strip() for line in reversed(lines) if "GGML_ASSERT" in line or "error" in line.lower()), "")
         hint = f" ({said[:200]})" if said else ""
         return EngineCrashed(
-            f"the worker running {name} died: {cause}{hint}; the notebook is fine, the next call starts a new worker", lines
+            f"the worker running {name} died: {cause}{hint}; the notebook is fine, the next call starts a new worker",
+            lines,
         )
 
 

@@ -15,6 +15,7 @@ import struct
 import tempfile
 import threading
 from collections.abc import Mapping
+from multiprocessing.connection import wait
 from typing import Any
 
 import numpy as np
@@ -61,17 +62,12 @@ class Wire:
 
     def receive(self, timeout: float | None = None) -> Message | None:
         """The next message, or None when none begins within `timeout` seconds. Its descriptor stands in ``"fd"``."""
-        self._socket.settimeout(timeout)
         try:
-            first = self._socket.recv(1)
-        except (TimeoutError, BlockingIOError):
-            return None
-        except OSError as gone:
+            if not wait([self._socket], timeout):  # the socket itself stays blocking: another thread may be sending
+                return None
+        except (OSError, ValueError) as gone:
             raise Disconnected from gone
-        if not first:
-            raise Disconnected
-        self._socket.settimeout(None)
-        n_header, n_body = _HEAD.unpack(first + self._exactly(_HEAD.size - 1))
+        n_header, n_body = _HEAD.unpack(self._exactly(_HEAD.size))
         message: Message = json.loads(bytes(self._exactly(n_header)))
         body = self._exactly(n_body)
         at = 0

@@ -122,7 +122,7 @@ class Capture:
         verify: bool = False,
     ) -> None:
         self.plan, self.n_rows, self.n_keys, self.what = plan, n_rows, n_keys, what
-        self.layers = [layer for layer in layers]
+        self.layers = list(layers)
         self.attention = [a for a in plan.attention if a.layer in self.layers] if "attention" in what else []
         self.differences: dict[Key, Array] = {}
         self.scored: dict[Key, Scored] = {}
@@ -156,7 +156,8 @@ class Capture:
         self._arrays = {name: block.array(*where) for name, where in layout.arrays.items()}
         for a in self.attention:
             name = f"{a.part}.{a.layer}"
-            self.scored[a.part, a.layer] = Scored(a, *(self._arrays[f"{x}.{name}"] for x in "qkv"))
+            q, k, v = (self._arrays[f"{x}.{name}"] for x in "qkv")
+            self.scored[a.part, a.layer] = Scored(a, q, k, v)
 
     def _streams(self) -> list[tuple[str, dict[int, list[int]]]]:
         residual = {layer: [index] for layer, index in self.plan.residual.items()}
@@ -329,7 +330,7 @@ def _unfused_formula(s: Scored, node: Tensor) -> None:
         elif op == "UNARY":
             name = bytes(ggml.unary_name(ggml.unary_op(_address(at)))).decode()
             if name != "TANH":
-                raise CaptureUnavailable(f"layer {s.where.layer} passes its scores through {name}, which cannot be replayed")
+                raise CaptureUnavailable(f"layer {s.where.layer} passes its scores through {name}: no replay of that")
             steps.append((op, 0.0))
         at = ggml.at(at.src[0])
     steps.reverse()
@@ -353,7 +354,8 @@ def _address(tensor: Tensor) -> int:
 
 
 def _source(node: Tensor, i: int) -> Array:
-    return ggml.read(ggml.at(node.src[i])).astype(np.float32)[0]
+    values: Array = ggml.read(ggml.at(node.src[i])).astype(np.float32)
+    return values[0]
 
 
 def _widened(bias: Array, keys: int) -> Array:

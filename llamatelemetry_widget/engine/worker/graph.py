@@ -289,7 +289,11 @@ def _recurrent(plan: Plan, n_layers: int) -> None:
         state = ops & (RECURRENT - {"SSM_CONV"})
         convolves = "SSM_CONV" in ops or "IM2COL" in ops
         plan.recurrent[layer] = (
-            "recurrent layer: no attention" if state else "convolution layer: no attention" if convolves else "no attention"
+            "recurrent layer: no attention"
+            if state
+            else "convolution layer: no attention"
+            if convolves
+            else "no attention"
         )
 
 

@@ -90,7 +90,9 @@ class Llama:
         if not self.model:
             if cancelled():
                 raise EngineCancelled("stopped while the model was loading; the model can be used again")
-            raise ModelFileError(f"llama.cpp does not load {os.path.basename(path)}; its last lines are in the error's log")
+            raise ModelFileError(
+                f"llama.cpp does not load {os.path.basename(path)}; its last lines are in the error's log"
+            )
         self.vocab = L.llama_model_get_vocab(self.model)
         self.n_layers = int(L.llama_model_n_layer(self.model))
         self.n_vocab = int(L.llama_vocab_n_tokens(self.vocab))

@@ -25,7 +25,9 @@ from .taps import GraphChanged
 
 Array = np.ndarray[Any, Any]
 Send = Callable[..., None]
-CHECK_TOLERANCE = 1e-2  # of the largest |v|: the fused kernel accumulates v in F16 (its own error is below 2e-3 of that)
+CHECK_TOLERANCE = (
+    1e-2  # of the largest |v|: the fused kernel accumulates v in F16 (its own error is below 2e-3 of that)
+)
 
 
 class Run:
@@ -88,7 +90,9 @@ class Run:
         if self.llama.is_encoder_decoder:
             ubatch = max(ubatch, n)
         context = self.llama.context(self._settings(n, ubatch))
-        parts = {"encoder": self.ids, "decoder": self.decoder_ids} if self.llama.is_encoder_decoder else {"self": self.ids}
+        parts = (
+            {"encoder": self.ids, "decoder": self.decoder_ids} if self.llama.is_encoder_decoder else {"self": self.ids}
+        )
         plans = {part: context.plan(part, ids) for part, ids in parts.items()}
         whole = any(not a.cached for plan in plans.values() for a in plan.attention if a.part == "self")
         if whole and n > ubatch or whole and context.settings.n_outputs != context.settings.n_ubatch:
@@ -100,13 +104,17 @@ class Run:
     def _settings(self, n: int, ubatch: int, every: bool = False) -> Settings:
         outputs = ubatch if every or self.request["logits"] == "all" or self.llama.is_encoder_decoder else 2
         n_ctx = -(-max(n, 2) // 256) * 256
-        return Settings(n_ctx, ubatch, outputs, self.request["flash_attention"], self.request["kv_type"], self.n_threads)
+        return Settings(
+            n_ctx, ubatch, outputs, self.request["flash_attention"], self.request["kv_type"], self.n_threads
+        )
 
     def _replan(self, context: Context, changed: GraphChanged) -> None:
         """The graph of these rows differs from that of the first two tokens: plan on the rows themselves, once."""
         for part, capture in self.captures.items():
             if part in self.planned:
-                raise CaptureUnavailable(f"llama.cpp builds another graph at every call ({changed}); nothing can be captured")
+                raise CaptureUnavailable(
+                    f"llama.cpp builds another graph at every call ({changed}); nothing can be captured"
+                )
             self.planned.add(part)
             context.replan(part, self._tokens(part)[: min(capture.n_rows, context.settings.n_ubatch)])
 
@@ -116,7 +124,12 @@ class Run:
     # ---------------------------------------------------------------- compute
 
     def _compute(self, context: Context, plans: dict[str, Plan]) -> Array | None:
-        keys = {"self": len(self.ids), "encoder": len(self.ids), "decoder": len(self.decoder_ids), "cross": len(self.ids)}
+        keys = {
+            "self": len(self.ids),
+            "encoder": len(self.ids),
+            "decoder": len(self.decoder_ids),
+            "cross": len(self.ids),
+        }
         what = ["attention"] if self.verify else self.request["capture"]
         layout = Layout()
         self.captures = {}
@@ -189,7 +202,13 @@ class Run:
 
     def _start(self, block: SharedBlock, layout: Layout, plans: dict[str, Plan]) -> None:
         attention = [
-            {"part": a.part, "layer": a.layer, "heads": a.n_heads, "kv_heads": a.n_kv_heads, "fused": a.fused is not None}
+            {
+                "part": a.part,
+                "layer": a.layer,
+                "heads": a.n_heads,
+                "kv_heads": a.n_kv_heads,
+                "fused": a.fused is not None,
+            }
             for capture in self.captures.values()
             for a in capture.attention
         ]
@@ -235,7 +254,7 @@ class Run:
         rows = np.array([row for row, _ in s.checked])
         out = np.stack([output for _, output in s.checked], 1)
         difference = check(scoring, out, rows)
-        tolerance = CHECK_TOLERANCE * max(1.0, float(np.abs(s.v[:, : s.keys]).max(initial=0)))
+        tolerance = CHECK_TOLERANCE * float(np.abs(s.v[:, : s.keys]).max(initial=0))
         wrong = np.flatnonzero(~(difference <= tolerance))
         if len(wrong):
             raise LlamaTelemetryError(
@@ -339,4 +358,6 @@ def template(llama: Llama, messages: Sequence[dict[str, Any]], bos: str, eos: st
     except Exception as error:  # whatever an untrusted template does
         line = getattr(error, "lineno", None)
         where = f" in line {line}: {source.splitlines()[line - 1].strip()!r}" if line else ""
-        raise CaptureUnavailable(f"the model's chat template failed{where} ({error}); give the prompt as a string") from error
+        raise CaptureUnavailable(
+            f"the model's chat template failed{where} ({error}); give the prompt as a string"
+        ) from error

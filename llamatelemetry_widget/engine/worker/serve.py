@@ -78,9 +78,21 @@ class Worker:
         except errors.LlamaTelemetryError as error:
             send({"kind": "error", "type": type(error).__name__, "message": str(error)})
         except MemoryError:
-            send({"kind": "error", "type": "MemoryBudgetExceeded", "message": "the worker ran out of memory; ask for fewer layers or a shorter prompt"})
+            send(
+                {
+                    "kind": "error",
+                    "type": "MemoryBudgetExceeded",
+                    "message": "the worker ran out of memory; ask for fewer layers or a shorter prompt",
+                }
+            )
         except Exception as error:
-            send({"kind": "error", "type": "LlamaTelemetryError", "message": f"{type(error).__name__} in the worker: {error}"})
+            send(
+                {
+                    "kind": "error",
+                    "type": "LlamaTelemetryError",
+                    "message": f"{type(error).__name__} in the worker: {error}",
+                }
+            )
 
     def _stopped(self) -> bool:
         return self._cancelled >= self._current
@@ -92,9 +104,7 @@ class Worker:
 
     def _do_load(self, request: Message, _send: Any) -> dict[str, Any]:
         ggml.check_layout()
-        self._llama = Llama(
-            request["path"], request["n_gpu_layers"], request["devices"], request["rpc"], self._stopped
-        )
+        self._llama = Llama(request["path"], request["n_gpu_layers"], request["devices"], request["rpc"], self._stopped)
         return self._llama.facts()
 
     def _do_tokenize(self, request: Message, _send: Any) -> dict[str, Any]:
@@ -107,7 +117,10 @@ class Worker:
 
     def _do_template(self, request: Message, _send: Any) -> dict[str, Any]:
         special = self._model().special_tokens()
-        return {"text": template(self._model(), request["messages"], special["bos_token"], special["eos_token"]), **special}
+        return {
+            "text": template(self._model(), request["messages"], special["bos_token"], special["eos_token"]),
+            **special,
+        }
 
     def _do_trace(self, request: Message, send: Any) -> None:
         Run(self._model(), request, send, self._stopped)()
