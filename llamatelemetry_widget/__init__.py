@@ -1,6 +1,7 @@
 """See what llama.cpp really computes with any GGUF model, inline in a notebook.
 
-Only the public names stand here; each is loaded on first use, so that importing the package is quick and starts nothing.
+Only the public names stand here; each is loaded on first use, so that importing the package is quick and starts
+nothing.
 """
 
 from __future__ import annotations

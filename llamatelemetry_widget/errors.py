@@ -1,4 +1,4 @@
-"""The one family of errors that users meet. Each message is one line: what was wrong, with the value, and what to do next."""
+"""The one family of errors that users meet. Each message is one line: what was wrong, with the value, and what next."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Union
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from .trace import AttentionRecord, Trace, fill_record
 if TYPE_CHECKING:
     import pandas as pd
 
-Prompt = Union[str, bytes, Sequence[int], Sequence[Mapping[str, str]]]
+Prompt = str | bytes | Sequence[int] | Sequence[Mapping[str, str]]
 What = Literal["attention", "hidden", "outputs", "experts"]
 EVERYTHING: tuple[What, ...] = ("attention", "hidden", "outputs", "experts")
 _UNITS = {"kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
@@ -207,8 +207,8 @@ class Model:
             Any of ``"attention"``, ``"hidden"`` (residual stream), ``"outputs"`` (what attention and MLP add to it),
             ``"experts"``.
         logits : {"last", "all"}
-            Of the last token, or of every token (these grow with the vocabulary; the last layer's hidden states come for
-            the same rows).
+            Of the last token, or of every token (they grow with the vocabulary; the last layer's hidden states come
+            for the same rows).
         flash_attention : {"auto", "on", "off"}
             As llama.cpp is to run; capture works either way.
         kv_type : str
@@ -287,7 +287,8 @@ class Model:
         limit = self.info.context_length
         if limit is not None and len(ids) > limit:
             raise PromptTooLong(
-                f"the prompt has {len(ids)} tokens, this model's context holds {limit}: shorten the prompt by {len(ids) - limit}"
+                f"the prompt has {len(ids)} tokens, this model's context holds {limit}: "
+                f"shorten the prompt by {len(ids) - limit}"
             )
         if not self._engine.facts.get("encoder_decoder"):
             return ids, []

@@ -1,7 +1,7 @@
 """A trace: what one run of a prompt left behind. It loads, replays and saves without a worker or a model file.
 
-In: the arrays and messages of a run, or a file. Out: attention of any head at any stage, head statistics, thumbnails, hidden
-states, logits, and where all of it came from.
+In: the arrays and messages of a run, or a file. Out: attention of any head at any stage, head statistics, thumbnails,
+hidden states, logits, and where all of it came from.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Trace:
 
     @property
     def tokens(self) -> list[str]:
-        """Tokens as they are shown: ``·`` leading space, ``␣`` spaces only, ``⏎`` newline, ``<0xE2>`` bytes that are no text."""
+        """Tokens as they are shown: ``·`` leading space, ``␣`` only spaces, ``⏎`` newline, ``<0xE2>`` no text."""
         return [display_token(piece) for piece in self.token_bytes]
 
     @property
@@ -232,7 +232,7 @@ class Trace:
 
     @property
     def thumbnails(self) -> Array:
-        """uint8 (layers with attention, heads, side, side) of the first part, max-pooled and log-coded; 0 where nothing is.
+        """uint8 (layers with attention, heads, side, side) of the first part, max-pooled, log-coded; 0 = nothing.
 
         Code c >= 1 stands for ``10 ** (-4 * (255 - c) / 254)``; `analysis.attention.decode_thumbnail` does it.
         """

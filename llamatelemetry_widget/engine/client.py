@@ -7,6 +7,7 @@ worker, the process that uses this class lives on, and no worker outlives it.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import signal
 import socket
@@ -35,11 +36,13 @@ _BOOT = (
     "from llamatelemetry_widget.engine.worker.serve import main; main(fd, idle)"
 )
 _CAUSES = {
-    signal.SIGILL: "llama.cpp was built for a newer CPU than this one (illegal instruction): reinstall llama-cpp-python from source here",
+    signal.SIGILL: "llama.cpp was built for a newer CPU than this one (illegal instruction): reinstall "
+    "llama-cpp-python from source here",
     signal.SIGABRT: "llama.cpp aborted",
     signal.SIGSEGV: "llama.cpp read memory that is not its own",
     signal.SIGBUS: "the model file changed or shrank while it was in use",
-    signal.SIGKILL: "it was killed from outside, most likely because memory ran out: use a shorter prompt or a smaller model",
+    signal.SIGKILL: "it was killed from outside, most likely because memory ran out: use a shorter prompt or a "
+    "smaller model",
     signal.SIGTERM: "it was terminated from outside",
 }
 _alive: weakref.WeakSet[Engine] = weakref.WeakSet()
@@ -121,10 +124,8 @@ class Engine:
         """Ask the run in progress to stop; does nothing when there is none. Safe from any thread."""
         wire = self._wire
         if wire is not None and self._current is not None:
-            try:
+            with contextlib.suppress(Disconnected):  # whoever waits for the run hears of it
                 wire.send({"do": "cancel", "run": self._current})
-            except Disconnected:
-                pass  # whoever waits for the run hears of it
 
     def close(self) -> None:
         """End the worker; what it computes is lost. A later request starts another."""

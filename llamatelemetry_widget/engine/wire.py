@@ -7,6 +7,7 @@ a crash nor a kill on either side can leave it behind.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import mmap
 import os
@@ -80,10 +81,8 @@ class Wire:
 
     def close(self) -> None:
         """Close this end; the other sees `Disconnected`."""
-        try:
+        with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
         self._socket.close()
 
     def _exactly(self, size: int) -> bytearray:

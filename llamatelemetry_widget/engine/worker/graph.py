@@ -237,7 +237,7 @@ def _contributions(plan: Plan) -> None:
 
 
 def _added(after: Node, before: Node, depth: int = 6) -> list[tuple[Node, Node]] | None:
-    """(sum, what it adds) for each addition on the way from one layer's stream to the next; None if there is another way."""
+    """(sum, what it adds) for each addition on the way from one layer's stream to the next; None if there is more."""
     if any(node is before for node in (after, *_back(after, ROWS))):
         return []
     total = _origin(after, ROWS)

@@ -287,7 +287,8 @@ def _rpc_devices(servers: Sequence[str]) -> list[int]:
         add = ggml.library("ggml-rpc").ggml_backend_rpc_add_server
     except BackendMissing as missing:
         raise BackendMissing(
-            'this llama-cpp-python was built without RPC, so rpc=[…] cannot be used; rebuild it with CMAKE_ARGS="-DGGML_RPC=ON"'
+            "this llama-cpp-python was built without RPC, so rpc=[…] cannot be used; "
+            'rebuild it with CMAKE_ARGS="-DGGML_RPC=ON"'
         ) from missing
     add.restype, add.argtypes = C.c_void_p, [C.c_char_p]
     count = ggml.BASE.ggml_backend_reg_dev_count

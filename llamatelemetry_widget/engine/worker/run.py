@@ -80,8 +80,9 @@ class Run:
         needed = 2 * 4 * len(self.decoder_ids or self.ids) * self.llama.n_vocab  # llama.cpp's copy and ours
         if needed > self.request["memory_budget"]:
             raise MemoryBudgetExceeded(
-                f"logits of all {len(self.ids)} tokens x {self.llama.n_vocab} words need {needed / 1e9:.1f} GB, the budget "
-                f"is {self.request['memory_budget'] / 1e9:.1f} GB: ask for logits='last' or raise memory_budget"
+                f"logits of all {len(self.ids)} tokens x {self.llama.n_vocab} words need {needed / 1e9:.1f} GB, "
+                f"the budget is {self.request['memory_budget'] / 1e9:.1f} GB: ask for logits='last' "
+                f"or raise memory_budget"
             )
 
     def _prepare(self) -> tuple[Context, dict[str, Plan]]:
@@ -95,7 +96,7 @@ class Run:
         )
         plans = {part: context.plan(part, ids) for part, ids in parts.items()}
         whole = any(not a.cached for plan in plans.values() for a in plan.attention if a.part == "self")
-        if whole and n > ubatch or whole and context.settings.n_outputs != context.settings.n_ubatch:
+        if whole and (n > ubatch or context.settings.n_outputs != context.settings.n_ubatch):
             context = self.llama.context(self._settings(n, max(ubatch, n), every=True))  # no cache: all rows at once
             plans = {part: context.plan(part, ids) for part, ids in parts.items()}
         context.clear()
@@ -175,8 +176,9 @@ class Run:
         budget = self.request["memory_budget"]
         if layout.size > budget:
             raise MemoryBudgetExceeded(
-                f"this trace of {len(self.ids)} tokens needs {layout.size / 1e9:.2f} GB, the budget is {budget / 1e9:.2f} GB: "
-                f"ask for fewer layers (layers=range(8)), capture=('attention',), a shorter prompt, or raise memory_budget"
+                f"this trace of {len(self.ids)} tokens needs {layout.size / 1e9:.2f} GB, "
+                f"the budget is {budget / 1e9:.2f} GB: ask for fewer layers (layers=range(8)), capture=('attention',), "
+                f"a shorter prompt, or raise memory_budget"
             )
         return SharedBlock(layout.size)
 
@@ -258,8 +260,9 @@ class Run:
         wrong = np.flatnonzero(~(difference <= tolerance))
         if len(wrong):
             raise LlamaTelemetryError(
-                f"self-check failed: replayed attention of layer {s.where.layer} head {wrong[0]} ({s.where.part}) differs from "
-                f"llama.cpp's own output by {difference[wrong[0]]:.3g} (allowed {tolerance:.3g}); please report the model"
+                f"self-check failed: replayed attention of layer {s.where.layer} head {wrong[0]} ({s.where.part}) "
+                f"differs from llama.cpp's own output by {difference[wrong[0]]:.3g} "
+                f"(allowed {tolerance:.3g}); please report the model"
             )
         mask = scoring.mask
         message: dict[str, Any] = {

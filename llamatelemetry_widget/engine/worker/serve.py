@@ -1,7 +1,7 @@
 """The worker's main loop: one thread computes, one listens, so that a stop is heard while llama.cpp runs.
 
-In: requests from the kernel side, one at a time. Out: messages that answer them. The process ends when the kernel's end of
-the socket closes, however that came about, or when nobody has asked anything for a while.
+In: requests from the kernel side, one at a time. Out: messages that answer them. The process ends when the kernel's
+end of the socket closes, however that came about, or when nobody has asked anything for a while.
 """
 
 from __future__ import annotations

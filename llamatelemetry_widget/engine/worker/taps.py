@@ -36,7 +36,8 @@ class Evaluation:
     """llama.cpp's evaluation and abort callbacks of one context.
 
     Nothing may be raised through C: what a tap raises is kept in `error`, the run is stopped, and whoever called
-    llama.cpp raises it (`raise_error`). The ctypes callbacks live as long as this object, which must outlive the context.
+    llama.cpp raises it (`raise_error`). The ctypes callbacks live as long as this object, which must outlive the
+    context.
     """
 
     def __init__(self, cancelled: Callable[[], bool]) -> None:
