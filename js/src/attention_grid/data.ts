@@ -1,0 +1,304 @@
+// What the grid shows, as arrays: heads in the model's numbering, their thumbnails, statistics and embedded matrices.
+// In: the traits `facts`, `thumbnails`, `statistics` and the messages that fill them. Out: look-ups and small computations.
+
+export interface LayerFacts {
+  readonly layer: number;
+  readonly kind: "attention" | "none";
+  readonly reason: string;
+  readonly heads: number;
+  readonly kv_heads: number;
+  readonly window: number | null;
+  readonly mask: "causal" | "none" | "other";
+  readonly stages: readonly string[];
+  readonly scale: number;
+}
+
+export interface StatisticFacts {
+  readonly key: string;
+  readonly label: string;
+  readonly lo: number;
+  readonly hi: number;
+  readonly histogram: boolean;
+}
+
+export type Phase = "computing" | "done" | "cancelled" | "error";
+
+export interface Facts {
+  readonly title: string;
+  readonly model: string;
+  readonly provenance: string;
+  readonly details: Readonly<Record<string, string>>;
+  readonly live: boolean;
+  readonly saved: string | null;
+  readonly n_tokens: number;
+  readonly tokens: readonly string[];
+  readonly kinds: readonly string[];
+  readonly layers: readonly LayerFacts[];
+  readonly statistics: readonly StatisticFacts[];
+  readonly side_rows: number;
+  readonly side_keys: number;
+  readonly part: string;
+  readonly parts: readonly string[];
+  readonly names: Readonly<Record<string, string>>;
+  readonly phase: Phase;
+  readonly done: number;
+  readonly total: number;
+  readonly message: string;
+}
+
+/** One head. `index` is its place in the buffers. */
+export interface Head {
+  readonly index: number;
+  readonly layer: number;
+  readonly head: number;
+  /** The KV head whose keys it reads. */
+  readonly kv: number;
+}
+
+/** A matrix of weights; NaN = masked, or no value. */
+export interface Matrix {
+  readonly rows: number;
+  readonly keys: number;
+  readonly data: Float32Array;
+}
+
+/** The statistic filters: [lowest, highest]; null = open. */
+export type Filter = Readonly<Record<string, readonly [number | null, number | null]>>;
+
+/** What one thumbnail code stands for: 0 is "below 1e-4 or masked", else a weight on a logarithmic scale. */
+export const CODE_WEIGHT: Float32Array = Float32Array.from({ length: 256 }, (_, c) =>
+  c === 0 ? 0 : 10 ** ((-4 * (255 - c)) / 254),
+);
+
+/** The bytes of a trait or buffer, whatever view the host hands over. */
+export function bytes(value: unknown): Uint8Array {
+  if (value instanceof Uint8Array) return value;
+  if (ArrayBuffer.isView(value)) return new Uint8Array(value.buffer, value.byteOffset, value.byteLength);
+  return value instanceof ArrayBuffer ? new Uint8Array(value) : new Uint8Array(0);
+}
+
+/** The float32 values of a trait or buffer; copied, because a host's buffer may start at any byte. */
+export function floats(value: unknown): Float32Array {
+  const b = bytes(value);
+  return new Float32Array(b.slice().buffer, 0, Math.floor(b.byteLength / 4));
+}
+
+/** How a cell of a mask looks. */
+export const SEEN = 0;
+export const FUTURE = 1;
+export const OUTSIDE = 2;
+
+export class GridData {
+  readonly facts: Facts;
+  readonly heads: readonly Head[];
+  /** Most heads that one layer has: the rows of the grid. */
+  readonly rows: number;
+  private readonly first = new Map<number, number>();
+  private readonly byLayer = new Map<number, LayerFacts>();
+  private readonly thumbs: Uint8Array;
+  private readonly stats: Float32Array;
+  private readonly arrived: Uint8Array;
+
+  constructor(facts: Facts, thumbnails: unknown, statistics: unknown, arrived?: Uint8Array) {
+    this.facts = facts;
+    const heads: Head[] = [];
+    for (const l of facts.layers) {
+      this.byLayer.set(l.layer, l);
+      if (l.kind !== "attention") continue;
+      this.first.set(l.layer, heads.length);
+      const share = Math.max(1, Math.floor(l.heads / Math.max(1, l.kv_heads)));
+      for (let h = 0; h < l.heads; h++)
+        heads.push({ index: heads.length, layer: l.layer, head: h, kv: Math.floor(h / share) });
+    }
+    this.heads = heads;
+    this.rows = facts.layers.reduce((most, l) => Math.max(most, l.heads), 0);
+    const size = facts.side_rows * facts.side_keys;
+    this.thumbs = new Uint8Array(heads.length * size);
+    this.thumbs.set(bytes(thumbnails).subarray(0, this.thumbs.length));
+    this.stats = new Float32Array(heads.length * facts.statistics.length).fill(Number.NaN);
+    this.stats.set(floats(statistics).subarray(0, this.stats.length));
+    this.arrived = new Uint8Array(heads.length);
+    if (arrived) this.arrived.set(arrived.subarray(0, heads.length));
+    this.markArrived(0, heads.length);
+  }
+
+  /** A head has arrived when any of its statistics has, or, where none exist for it, when the run is over. */
+  private markArrived(from: number, to: number): void {
+    const n = this.facts.statistics.length;
+    const size = this.facts.side_rows * this.facts.side_keys;
+    for (let i = from; i < to; i++) {
+      const stats = this.stats.subarray(i * n, i * n + n);
+      const some =
+        stats.some((v) => !Number.isNaN(v)) ||
+        this.thumbs.subarray(i * size, (i + 1) * size).some((c) => c > 0);
+      if (some || this.facts.phase === "done") this.arrived[i] = 1;
+    }
+  }
+
+  /** The same arrays under new facts: progress moved on, nothing was sent again. */
+  with(facts: Facts): GridData {
+    return new GridData(facts, this.thumbs, this.stats, this.arrived);
+  }
+
+  /** Takes in the results of one layer; false where the layer has no attention. */
+  fill(layer: number, thumbnails: unknown, statistics: unknown): boolean {
+    const first = this.first.get(layer);
+    const facts = this.byLayer.get(layer);
+    if (first === undefined || !facts) return false;
+    const size = this.facts.side_rows * this.facts.side_keys;
+    const n = this.facts.statistics.length;
+    this.thumbs.set(bytes(thumbnails).subarray(0, facts.heads * size), first * size);
+    this.stats.set(floats(statistics).subarray(0, facts.heads * n), first * n);
+    this.arrived.fill(1, first, first + facts.heads);
+    return true;
+  }
+
+  layer(layer: number): LayerFacts | undefined {
+    return this.byLayer.get(layer);
+  }
+
+  head(layer: number | null, head: number | null): Head | undefined {
+    if (layer === null || head === null) return undefined;
+    const first = this.first.get(layer);
+    if (first === undefined || head < 0 || head >= (this.byLayer.get(layer)?.heads ?? 0)) return undefined;
+    return this.heads[first + head];
+  }
+
+  has(head: Head): boolean {
+    return this.arrived[head.index] === 1;
+  }
+
+  layerArrived(layer: number): boolean {
+    const first = this.first.get(layer);
+    return first === undefined || this.arrived[first] === 1;
+  }
+
+  /** Codes of one thumbnail, side_rows x side_keys. */
+  thumbnail(head: Head): Uint8Array {
+    const size = this.facts.side_rows * this.facts.side_keys;
+    return this.thumbs.subarray(head.index * size, (head.index + 1) * size);
+  }
+
+  /** The thumbnail as weights, masked cells NaN: what can be shown of a head without a kernel. */
+  approximate(head: Head): Matrix {
+    const { side_rows: rows, side_keys: keys } = this.facts;
+    const mask = this.mask(head.layer, rows, keys);
+    const data = Float32Array.from(this.thumbnail(head), (c, i) =>
+      mask[i] === SEEN ? CODE_WEIGHT[c]! : Number.NaN,
+    );
+    return { rows, keys, data };
+  }
+
+  /** Which cells of a picture with rows x keys cells no query in them may see: SEEN, FUTURE or OUTSIDE the window. */
+  mask(layer: number, rows: number, keys: number): Uint8Array {
+    const facts = this.byLayer.get(layer);
+    const out = new Uint8Array(rows * keys);
+    if (facts?.mask !== "causal") return out;
+    const n = this.facts.n_tokens;
+    const window = facts.window ?? n;
+    for (let r = 0; r < rows; r++) {
+      const firstRow = Math.floor((r * n) / rows);
+      const lastRow = Math.max(firstRow, Math.floor(((r + 1) * n) / rows) - 1);
+      for (let k = 0; k < keys; k++) {
+        const firstKey = Math.floor((k * n) / keys);
+        const lastKey = Math.max(firstKey, Math.floor(((k + 1) * n) / keys) - 1);
+        if (firstKey > lastRow) out[r * keys + k] = FUTURE;
+        else if (lastKey <= firstRow - window) out[r * keys + k] = OUTSIDE;
+      }
+    }
+    return out;
+  }
+
+  name(head: Head): string {
+    return this.facts.names[`${head.layer},${head.head}`] ?? "";
+  }
+
+  value(head: Head, key: string): number {
+    const column = this.facts.statistics.findIndex((s) => s.key === key);
+    return column < 0 ? Number.NaN : this.stats[head.index * this.facts.statistics.length + column]!;
+  }
+
+  /** All heads' values of one statistic, in the order of `heads`. */
+  column(key: string): Float32Array {
+    return Float32Array.from(this.heads, (h) => this.value(h, key));
+  }
+
+  /** Place of a head among all by one statistic, 1 = highest; 0 where it has no value. */
+  rank(head: Head, key: string): number {
+    const mine = this.value(head, key);
+    if (Number.isNaN(mine)) return 0;
+    return 1 + this.column(key).reduce((n, v) => n + (v > mine ? 1 : 0), 0);
+  }
+
+  /** Heads from the highest to the lowest value; those without a value last, equal ones in the model's order. */
+  ranked(key: string): Head[] {
+    const values = this.column(key);
+    const of = (h: Head) => (Number.isNaN(values[h.index]!) ? Number.NEGATIVE_INFINITY : values[h.index]!);
+    return [...this.heads].sort((a, b) => of(b) - of(a) || a.index - b.index);
+  }
+
+  /** The head of a layer with the highest value, among those that have one. */
+  best(layer: number, key: string): { head: Head; value: number } | null {
+    let best: { head: Head; value: number } | null = null;
+    for (const head of this.heads) {
+      if (head.layer !== layer) continue;
+      const value = this.value(head, key);
+      if (!Number.isNaN(value) && (best === null || value > best.value)) best = { head, value };
+    }
+    return best;
+  }
+
+  /** 1 for each head that passes the filter. A head without the value asked for does not pass. */
+  kept(filter: Filter): Uint8Array {
+    const out = new Uint8Array(this.heads.length).fill(1);
+    for (const [key, [lo, hi]] of Object.entries(filter)) {
+      const values = this.column(key);
+      for (let i = 0; i < out.length; i++) {
+        const v = values[i]!;
+        if (Number.isNaN(v) || (lo !== null && v < lo) || (hi !== null && v > hi)) out[i] = 0;
+      }
+    }
+    return out;
+  }
+
+  /** The least change of one filter that lets a head through again; null where no single change does. */
+  nearest(
+    filter: Filter,
+  ): { key: string; head: Head; value: number; range: [number | null, number | null] } | null {
+    let best: ReturnType<GridData["nearest"]> = null;
+    let least = Number.POSITIVE_INFINITY;
+    for (const [key, [lo, hi]] of Object.entries(filter)) {
+      const { [key]: _dropped, ...others } = filter;
+      const kept = this.kept(others);
+      const facts = this.facts.statistics.find((s) => s.key === key);
+      const span = facts && facts.hi > facts.lo ? facts.hi - facts.lo : 1;
+      for (const head of this.heads) {
+        const value = this.value(head, key);
+        if (!kept[head.index] || Number.isNaN(value)) continue;
+        const short = lo !== null && value < lo ? lo - value : hi !== null && value > hi ? value - hi : 0;
+        if (short / span >= least) continue;
+        least = short / span;
+        best = { key, head, value, range: lo !== null && value < lo ? [value, hi] : [lo, value] };
+      }
+    }
+    return best;
+  }
+}
+
+/** Counts per bin; values outside [lo, hi] go to the outer bins, NaN nowhere. */
+export function histogram(
+  values: Float32Array,
+  kept: Uint8Array | null,
+  lo: number,
+  hi: number,
+  bins: number,
+): number[] {
+  const counts = new Array<number>(bins).fill(0);
+  const span = hi > lo ? hi - lo : 1;
+  values.forEach((v, i) => {
+    if (Number.isNaN(v) || (kept && !kept[i])) return;
+    const bin = Math.max(0, Math.min(bins - 1, Math.floor(((v - lo) / span) * bins)));
+    counts[bin] = counts[bin]! + 1;
+  });
+  return counts;
+}

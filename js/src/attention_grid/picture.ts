@@ -1,0 +1,194 @@
+// Pictures for slides and papers: what the view shows now, with its provenance drawn in, as PNG or SVG.
+// In: the view's canvases and words. Out: a Blob. Matrices stay pixels in both; words and lines are vectors in SVG.
+import { css, type Rgb } from "../shared/colour";
+import type { Theme } from "../shared/theme";
+
+/** One thing to draw, in CSS pixels. */
+type Item =
+  | { kind: "image"; canvas: HTMLCanvasElement; x: number; y: number; width: number; height: number }
+  | {
+      kind: "text";
+      text: string;
+      x: number;
+      y: number;
+      size: number;
+      bold?: boolean;
+      colour: Rgb;
+      right?: boolean;
+    }
+  | {
+      kind: "box";
+      x: number;
+      y: number;
+      width: number;
+      height: number;
+      colour: Rgb;
+      line: number;
+      dashed?: boolean;
+    }
+  | { kind: "fill"; x: number; y: number; width: number; height: number; colour: Rgb };
+
+export interface Picture {
+  readonly width: number;
+  readonly height: number;
+  readonly items: readonly Item[];
+  readonly theme: Theme;
+}
+
+/** One part of the view: a canvas, the boxes over it, a heading and a line under it. */
+export interface Part {
+  readonly heading: readonly [string, string];
+  readonly canvas: HTMLCanvasElement;
+  readonly boxes: readonly {
+    x: number;
+    y: number;
+    width: number;
+    height: number;
+    dashed?: boolean;
+    thick?: boolean;
+  }[];
+  readonly under: string;
+  readonly ramp: readonly (readonly [number, string])[] | null;
+}
+
+const MARGIN = 16;
+
+/** Stacks the parts under a title, provenance last. */
+export function compose(
+  title: string,
+  subtitle: string,
+  provenance: string,
+  parts: readonly Part[],
+  theme: Theme,
+): Picture {
+  const items: Item[] = [];
+  const text = (t: string, x: number, y: number, size: number, colour: Rgb, bold = false, right = false) =>
+    items.push({ kind: "text", text: t, x, y, size, bold, colour, right });
+  const css_ = (c: HTMLCanvasElement) => ({
+    width: Number.parseFloat(c.style.width) || c.width,
+    height: Number.parseFloat(c.style.height) || c.height,
+  });
+  const width = Math.max(480, ...parts.map((p) => css_(p.canvas).width)) + 2 * MARGIN;
+  let y = MARGIN + 14;
+  text(title, MARGIN, y, 15, theme.ink, true);
+  text(subtitle, MARGIN + title.length * 8.6 + 12, y, 13, theme.ink2);
+  y += 14;
+  for (const part of parts) {
+    const size = css_(part.canvas);
+    if (part.heading[0]) {
+      y += 16;
+      text(part.heading[0], MARGIN, y, 12, theme.ink, true);
+      text(part.heading[1], MARGIN + part.heading[0].length * 6.9 + 12, y, 12, theme.ink3);
+      y += 10;
+    }
+    items.push({ kind: "image", canvas: part.canvas, x: MARGIN, y, ...size });
+    for (const b of part.boxes)
+      items.push({
+        kind: "box",
+        x: MARGIN + b.x,
+        y: y + b.y,
+        width: b.width,
+        height: b.height,
+        colour: theme.accent,
+        line: b.thick ? 2.5 : 1,
+        dashed: b.dashed ?? false,
+      });
+    y += size.height + 12;
+    if (part.ramp) y = ramp(items, part.ramp, y, theme);
+    if (part.under) {
+      text(part.under, MARGIN, y + 10, 12, theme.ink);
+      y += 22;
+    }
+  }
+  items.push({ kind: "fill", x: MARGIN, y: y + 4, width: width - 2 * MARGIN, height: 1, colour: theme.line });
+  text(provenance, MARGIN, y + 22, 11, theme.ink3);
+  return { width, height: y + 22 + MARGIN, items, theme };
+}
+
+function ramp(items: Item[], ticks: readonly (readonly [number, string])[], y: number, theme: Theme): number {
+  const width = 166;
+  for (let i = 0; i < 64; i++)
+    items.push({
+      kind: "fill",
+      x: MARGIN + (i * width) / 64,
+      y,
+      width: width / 64 + 0.5,
+      height: 10,
+      colour: theme.sequential[i * 4]!,
+    });
+  for (const [at, label] of ticks)
+    items.push({
+      kind: "text",
+      text: label,
+      x: MARGIN + at * width - (at > 0.9 ? 4 : 0),
+      y: y + 22,
+      size: 10,
+      colour: theme.ink3,
+    });
+  return y + 32;
+}
+
+/** The picture as a PNG at `ratio` device pixels per CSS pixel. */
+export function toPng(picture: Picture, ratio: number): Promise<Blob> {
+  const canvas = document.createElement("canvas");
+  canvas.width = Math.round(picture.width * ratio);
+  canvas.height = Math.round(picture.height * ratio);
+  const ctx = canvas.getContext("2d")!;
+  ctx.scale(ratio, ratio);
+  ctx.fillStyle = css(picture.theme.paper);
+  ctx.fillRect(0, 0, picture.width, picture.height);
+  ctx.imageSmoothingEnabled = false;
+  for (const item of picture.items) drawItem(ctx, item, picture.theme);
+  return new Promise((done, fail) =>
+    canvas.toBlob((b) => (b ? done(b) : fail(new Error("this browser makes no PNG"))), "image/png"),
+  );
+}
+
+function drawItem(ctx: CanvasRenderingContext2D, item: Item, theme: Theme): void {
+  if (item.kind === "image") {
+    ctx.drawImage(item.canvas, item.x, item.y, item.width, item.height);
+    return;
+  }
+  if (item.kind === "text") {
+    ctx.font = `${item.bold ? 600 : 400} ${item.size}px ${theme.sans}`;
+    ctx.fillStyle = css(item.colour);
+    ctx.textAlign = item.right ? "right" : "left";
+    ctx.fillText(item.text, item.x, item.y);
+    return;
+  }
+  if (item.kind === "fill") {
+    ctx.fillStyle = css(item.colour);
+    ctx.fillRect(item.x, item.y, item.width, item.height);
+    return;
+  }
+  ctx.strokeStyle = css(item.colour);
+  ctx.lineWidth = item.line;
+  ctx.setLineDash(item.dashed ? [2, 2] : []);
+  ctx.strokeRect(item.x, item.y, item.width, item.height);
+}
+
+/** The picture as SVG: canvases embedded as PNG, everything else as shapes and text. */
+export function toSvg(picture: Picture): Blob {
+  const { width, height, theme } = picture;
+  const lines = picture.items.map((item) => svgItem(item, theme));
+  const svg = `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}"><rect width="${width}" height="${height}" fill="${css(theme.paper)}"/>${lines.join("")}</svg>`;
+  return new Blob([svg], { type: "image/svg+xml" });
+}
+
+function svgItem(item: Item, theme: Theme): string {
+  const box = (i: { x: number; y: number; width: number; height: number }) =>
+    `x="${i.x}" y="${i.y}" width="${i.width}" height="${i.height}"`;
+  if (item.kind === "image")
+    return `<image ${box(item)} href="${item.canvas.toDataURL("image/png")}" style="image-rendering:pixelated"/>`;
+  if (item.kind === "fill") return `<rect ${box(item)} fill="${css(item.colour)}"/>`;
+  if (item.kind === "box")
+    return `<rect ${box(item)} fill="none" stroke="${css(item.colour)}" stroke-width="${item.line}"${item.dashed ? ' stroke-dasharray="2 2"' : ""}/>`;
+  return `<text x="${item.x}" y="${item.y}" font-family="${escapeXml(theme.sans)}" font-size="${item.size}" font-weight="${item.bold ? 600 : 400}" fill="${css(item.colour)}"${item.right ? ' text-anchor="end"' : ""}>${escapeXml(item.text)}</text>`;
+}
+
+/** Text for XML: markup characters escaped, characters that XML forbids dropped. */
+export function escapeXml(text: string): string {
+  return text
+    .replace(/[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\u{10000}-\u{10ffff}]/gu, "")
+    .replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
+}

@@ -1,0 +1,137 @@
+// What the widget says while it computes, when it was stopped, when it failed, when no head passes the filter.
+// In: facts and filter. Out: a few lines under or over the grid, with at most three actions.
+import { type Cleanup, copyText, h, Timer } from "../shared/dom";
+import { count, plural, weight } from "../shared/format";
+import type { Facts, Filter, GridData } from "./data";
+import { rangeText } from "./filters";
+
+/** A run shorter than this shows no progress. */
+const QUIET = 200;
+/** A kernel that has not answered Stop after this long is busy with the cell itself. */
+const STOP_ANSWER = 1000;
+
+/** Progress line with Stop, and the words after a stop. */
+export class ProgressView {
+  readonly element = h("div", { class: "lt-progress", hidden: true });
+  private readonly bar = h("div", { class: "lt-progress-bar" });
+  private readonly words = h("span", {});
+  private readonly button: HTMLButtonElement;
+  private readonly line: HTMLElement;
+  private readonly quiet: Timer;
+  private readonly answer: Timer;
+  private since = 0;
+  private asked = false;
+
+  constructor(
+    cleanup: Cleanup,
+    private readonly send: () => void,
+  ) {
+    this.quiet = new Timer(cleanup);
+    this.answer = new Timer(cleanup);
+    this.button = h("button", { type: "button", class: "lt-link lt-stop" }, "Stop ", h("kbd", {}, "Esc"));
+    this.line = h(
+      "div",
+      { class: "lt-progress-line", role: "progressbar", "aria-label": "Layers computed", "aria-valuemin": 0 },
+      this.bar,
+    );
+    this.element.append(this.line, h("div", { class: "lt-progress-text" }, this.words, this.button));
+    cleanup.on(this.button, "click", () => this.stop());
+  }
+
+  show(facts: Facts): void {
+    const computing = facts.phase === "computing";
+    if (!computing) {
+      this.since = 0;
+      this.asked = false;
+      this.quiet.stop();
+      this.answer.stop();
+    }
+    this.element.hidden = facts.phase === "done" || facts.phase === "error";
+    this.line.hidden = this.button.hidden = !computing;
+    if (facts.phase === "cancelled") {
+      const where = facts.total > 0 ? ` after ${count(facts.done)} of ${plural(facts.total, "layer")}` : "";
+      this.words.textContent = `Stopped${where}. What had arrived stays usable; run the cell again for the rest.`;
+    }
+    if (!computing) return;
+    this.since ||= performance.now();
+    const early = QUIET - (performance.now() - this.since);
+    this.element.hidden = early > 0;
+    if (early > 0) this.quiet.start(early, () => this.show(facts));
+    const share = facts.total > 0 ? facts.done / facts.total : 0;
+    this.bar.style.width = `${share * 100}%`;
+    this.line.setAttribute("aria-valuemax", String(facts.total));
+    this.line.setAttribute("aria-valuenow", String(facts.done));
+    if (this.asked) return;
+    const arrived =
+      facts.done > 0 ? "finished layers are already clickable" : facts.message || "reading the prompt";
+    this.words.textContent = `${plural(facts.n_tokens, "token")} \u00b7 ${arrived}`;
+  }
+
+  /** Asks the kernel to stop; says so when it cannot hear. */
+  stop(): void {
+    if (this.asked) return;
+    this.asked = true;
+    this.words.textContent = "Stopping \u2026";
+    this.send();
+    this.answer.start(STOP_ANSWER, () => {
+      this.words.textContent = "The kernel is busy: use its interrupt button.";
+      this.asked = false;
+    });
+  }
+
+  /** Something came from the kernel, so it can hear. */
+  heard(): void {
+    if (this.asked && this.answer.running) this.words.textContent = "Stopping \u2026";
+  }
+}
+
+/** The panel after a failed run: what happened to the user's work, the cause, what to do. */
+export function errorPanel(cleanup: Cleanup, facts: Facts): HTMLElement {
+  const button = h("button", { type: "button", class: "lt-button" }, "Copy details");
+  const details = [facts.message, ...Object.entries(facts.details).map(([k, v]) => `${k}: ${v}`)].join("\n");
+  cleanup.on(button, "click", async () => {
+    button.textContent = (await copyText(details)) ? "Copied" : "Copying is not allowed here";
+  });
+  const [cause = "", ...rest] = facts.message.split("\n");
+  return h(
+    "div",
+    { class: "lt-error", role: "alert" },
+    h("b", {}, "The trace stopped. The notebook is fine."),
+    h("p", {}, "Your kernel and variables are untouched. ", cause),
+    rest.length > 0 ? h("pre", {}, rest.join("\n")) : null,
+    h("div", {}, button),
+  );
+}
+
+/** The panel when the filter keeps no head: the filter, the nearest value that exists, and a way out. */
+export function emptyPanel(
+  data: GridData,
+  filter: Filter,
+  widen: (filter: Filter) => void,
+  clear: () => void,
+): HTMLElement {
+  const labels = Object.fromEntries(data.facts.statistics.map((f) => [f.key, f]));
+  const asked = Object.entries(filter)
+    .map(
+      ([key, range]) =>
+        `${labels[key]?.label.toLowerCase() ?? key} ${rangeText(range, labels[key]?.lo ?? 0, labels[key]?.hi ?? 1)}`,
+    )
+    .join(" and ");
+  const near = data.nearest(filter);
+  const found = near
+    ? `; the nearest is ${labels[near.key]?.label.toLowerCase()} ${weight(near.value, 2)} (L${near.head.layer} H${near.head.head})`
+    : "";
+  const action = h(
+    "button",
+    { type: "button", class: "lt-link" },
+    near ? "Widen the range" : "Clear the filter",
+  );
+  action.addEventListener("click", () => (near ? widen({ ...filter, [near.key]: near.range }) : clear()));
+  return h(
+    "div",
+    { class: "lt-empty" },
+    h("b", {}, "No head matches."),
+    ` 0 of ${plural(data.heads.length, "head")} ${data.heads.length === 1 ? "has" : "have"} ${asked || "this"}${found}. `,
+    action,
+  );
+}

@@ -1,0 +1,675 @@
+// AttentionGrid's view: all heads of all layers, filters, and the locked head large.
+// In: GridData, a state, a source of exact matrices. Out: DOM in `root`, and changes of the state. Knows nothing of Jupyter.
+import { Announcer, Cleanup, copyText, download, Frame, h } from "../shared/dom";
+import { count, plural, smallWeight, subscript } from "../shared/format";
+import { applyTheme, type Theme, type ThemeChoice, watchTheme } from "../shared/theme";
+import { keyHints, Segmented, Toggle } from "./controls";
+import type { Filter, GridData, Head, Matrix } from "./data";
+import { DetailView, type HeadStatus } from "./detail";
+import { FiltersView } from "./filters";
+import { describeHead, GridView, headWords } from "./grid";
+import { modeOf } from "./layout";
+import { compose, type Part, toPng, toSvg } from "./picture";
+import { legend, type Scale } from "./scale";
+import { emptyPanel, errorPanel, ProgressView } from "./states";
+import style from "./style.css";
+
+/** The shared state: the public traits. */
+export interface State {
+  readonly layer: number | null;
+  readonly head: number | null;
+  readonly tokens: readonly number[];
+  readonly filter: Filter;
+  readonly scale: Scale;
+  readonly sinkAside: boolean;
+  /** "layer", or the statistic that the heads are ranked by. */
+  readonly sort: string;
+  readonly theme: ThemeChoice;
+}
+
+/** Why a head's matrix does not come. */
+export class HeadUnavailable extends Error {
+  constructor(
+    readonly why: "no-kernel" | "error",
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+/** Where exact matrices come from, and who hears what the user does. */
+export interface Source {
+  /** The matrix of a head, at once where it is here already. */
+  matrix(layer: number, head: number): Matrix | Promise<Matrix>;
+  /** The kernel is busy, so an answer may take long. */
+  busy(): boolean;
+  change(patch: Partial<State>, final: boolean): void;
+  stop(): void;
+}
+
+export class AttentionGridView {
+  private readonly cleanup = new Cleanup();
+  private readonly announcer = new Announcer(this.cleanup);
+  private readonly title = h("h2", {});
+  private readonly dot = h("span", { class: "lt-dot", "aria-hidden": "true" });
+  private readonly provenanceText = h("span", {});
+  private readonly provenance = h(
+    "button",
+    { type: "button", class: "lt-provenance" },
+    this.dot,
+    this.provenanceText,
+  );
+  private readonly filters: FiltersView;
+  private readonly order: Segmented<"layer" | "ranked">;
+  private readonly scale: Segmented<Scale>;
+  private readonly sink: Toggle;
+  private readonly panel = h("div", { class: "lt-panel", hidden: true });
+  private readonly grid: GridView;
+  private readonly progress: ProgressView;
+  private readonly gridColumn: HTMLElement;
+  private readonly detail: DetailView;
+  private readonly hint = h("p", { class: "lt-quiet lt-open-hint" }, "Click a head to open it.");
+  private readonly body: HTMLElement;
+  private readonly frame: Frame;
+  private theme: Theme;
+  private width = 0;
+  private live = true;
+  private statistic: string;
+  private brushed: Set<number> | null = null;
+  private isolated: Head | null = null;
+  private kept: { key: string; value: Uint8Array } = { key: "", value: new Uint8Array(0) };
+  private status: HeadStatus = { kind: "loading" };
+  private opened: Head | undefined;
+  private openStart: number | null = null;
+  private panelFor = "";
+  private firstPaint: number | null;
+
+  constructor(
+    private readonly root: HTMLElement,
+    private readonly source: Source,
+    private data: GridData,
+    private state: State,
+  ) {
+    this.firstPaint = performance.now();
+    const { cleanup } = this;
+    root.classList.add("lt-root", "lt-ag");
+    this.statistic = this.chosenStatistic();
+    this.filters = new FiltersView(cleanup, {
+      filter: (filter, final) => this.setFilter(filter, final),
+      statistic: (key) => this.useStatistic(key),
+      clear: () => this.clearFilter(),
+    });
+    this.order = new Segmented(
+      "Order",
+      [
+        ["layer", "By layer", "Layers left to right, heads top to bottom"],
+        ["ranked", "Ranked", "Heads from the highest to the lowest value of the marked statistic"],
+      ],
+      cleanup,
+      (v) => this.change({ sort: v === "layer" ? "layer" : this.statistic }),
+    );
+    this.scale = new Segmented<Scale>(
+      "Scale",
+      [
+        ["linear", "Linear", "Weights from 0 to the largest"],
+        ["log", "Log", "Weights from 0.001 to 1, logarithmic"],
+        ["row", "Per row", "Each query by its own largest weight"],
+      ],
+      cleanup,
+      (scale) => this.change({ scale }),
+    );
+    this.sink = new Toggle(
+      "Sink aside",
+      "Set the first token (the sink) apart and leave it out of automatic maxima",
+      cleanup,
+      () => this.change({ sinkAside: !this.state.sinkAside }),
+    );
+    this.grid = new GridView({
+      lock: (head) => this.lock(head),
+      isolate: (head) => this.isolate(head),
+      brush: (heads) => this.brush(heads),
+      preview: () => undefined,
+    });
+    this.progress = new ProgressView(cleanup, () => source.stop());
+    this.detail = new DetailView({
+      tokens: (tokens) => this.chooseTokens(tokens),
+      retry: () => this.open(true),
+    });
+    const controls = h(
+      "div",
+      { class: "lt-controls" },
+      this.order.element,
+      this.scale.element,
+      this.sink.element,
+      keyHints(),
+    );
+    this.gridColumn = h("div", { class: "lt-grid-column" }, this.grid.element, this.progress.element);
+    this.body = h("div", { class: "lt-body" }, this.gridColumn, this.detail.element, this.hint);
+    const header = h("header", { class: "lt-header" }, this.title, this.provenance);
+    root.append(
+      h("style", {}, style),
+      header,
+      this.filters.element,
+      controls,
+      this.panel,
+      this.body,
+      this.footer(),
+      this.announcer.element,
+    );
+    cleanup.on(this.provenance, "click", () => this.copyDetails());
+    this.frame = new Frame(cleanup, () => this.render());
+    this.theme = applyTheme(root, state.theme);
+    cleanup.add(watchTheme(() => this.retheme()));
+    // Before Lumino's document-level listener sees it, and only keys that the widget uses.
+    cleanup.on<KeyboardEvent>(window, "keydown", (e) => this.key(e), { capture: true });
+    cleanup.on<PointerEvent>(document, "pointerdown", (e) => this.outside(e), { capture: true });
+    this.watchSize();
+    this.open(false);
+    this.resize();
+  }
+
+  /** New data: another trace, or the final buffers of this one. */
+  setData(data: GridData): void {
+    const sameHeads =
+      data.facts.layers.length === this.data.facts.layers.length &&
+      data.heads.length === this.data.heads.length;
+    this.data = data;
+    this.kept.key = "";
+    if (!sameHeads) {
+      this.brushed = null;
+      this.isolated = null;
+    }
+    this.statistic = this.chosenStatistic();
+    const locked = this.locked;
+    if (!locked || locked.layer !== this.opened?.layer || locked.head !== this.opened.head) this.open(false);
+    else this.opened = locked;
+    this.frame.ask();
+  }
+
+  /** One layer arrived in the present data. */
+  layerArrived(): void {
+    this.kept.key = "";
+    this.grid.refresh();
+    this.progress.heard();
+    this.frame.ask();
+  }
+
+  /** The shared state changed, here or elsewhere. */
+  setState(state: State): void {
+    const before = this.state;
+    this.state = state;
+    if (state.sort !== "layer") this.statistic = state.sort;
+    if (state.theme !== before.theme) this.theme = applyTheme(this.root, state.theme);
+    if (state.layer !== before.layer || state.head !== before.head) this.open(false);
+    this.frame.ask();
+  }
+
+  /** Whether a kernel answers. A saved picture says that it is one. */
+  setLive(live: boolean): void {
+    if (live === this.live) return;
+    this.live = live;
+    if (live && this.status.kind === "no-kernel") this.open(false);
+    this.frame.ask();
+  }
+
+  destroy(): void {
+    this.grid.destroy();
+    this.detail.destroy();
+    this.cleanup.run();
+    this.root.replaceChildren();
+    this.root.classList.remove(
+      "lt-root",
+      "lt-ag",
+      "lt-dark",
+      "lt-wide",
+      "lt-middle",
+      "lt-narrow",
+      "lt-beside",
+    );
+    this.root.removeAttribute("style");
+  }
+
+  private get locked(): Head | undefined {
+    return this.data.head(this.state.layer, this.state.head);
+  }
+
+  private chosenStatistic(): string {
+    const keys = this.data.facts.statistics.map((s) => s.key);
+    const wanted = this.state.sort !== "layer" ? this.state.sort : this.statistic;
+    return keys.includes(wanted) ? wanted : (keys[0] ?? "");
+  }
+
+  private watchSize(): void {
+    const observer = new ResizeObserver(() => this.resize());
+    observer.observe(this.root);
+    this.cleanup.add(() => observer.disconnect());
+    // The ratio changes when the window moves to another screen or the page is zoomed.
+    let query: MediaQueryList | undefined;
+    const changed = () => {
+      query?.removeEventListener?.("change", changed);
+      query = window.matchMedia?.(`(resolution: ${this.ratio}dppx)`);
+      query?.addEventListener?.("change", changed);
+      this.frame.ask();
+    };
+    changed();
+    this.cleanup.add(() => query?.removeEventListener?.("change", changed));
+  }
+
+  private get ratio(): number {
+    return Math.max(1, Math.min(4, window.devicePixelRatio || 1));
+  }
+
+  /** A hidden view has no width: it is drawn when it gets one. */
+  private resize(): void {
+    const style = getComputedStyle(this.root);
+    const inner =
+      this.root.clientWidth -
+      (Number.parseFloat(style.paddingLeft) || 0) -
+      (Number.parseFloat(style.paddingRight) || 0);
+    if (inner < 60 || inner === this.width) return;
+    this.width = inner;
+    this.render();
+  }
+
+  private retheme(): void {
+    this.theme = applyTheme(this.root, this.state.theme);
+    this.frame.ask();
+  }
+
+  private change(patch: Partial<State>, final = true): void {
+    this.source.change(patch, final);
+  }
+
+  private setFilter(filter: Filter, final: boolean): void {
+    this.change({ filter }, final);
+    if (final) this.announceKept();
+  }
+
+  private clearFilter(): void {
+    this.brushed = null;
+    this.isolated = null;
+    this.kept.key = "";
+    this.change({ filter: {} });
+    this.frame.ask();
+    this.announceKept();
+  }
+
+  private announceKept(): void {
+    const kept = this.keptNow().reduce((n, k) => n + k, 0);
+    this.announcer.say(`${kept} of ${plural(this.data.heads.length, "head")} kept`);
+  }
+
+  private useStatistic(key: string): void {
+    this.statistic = key;
+    if (this.state.sort !== "layer") this.change({ sort: key });
+    this.frame.ask();
+  }
+
+  private brush(heads: Head[]): void {
+    this.brushed = heads.length > 0 ? new Set(heads.map((h) => h.index)) : null;
+    this.kept.key = "";
+    this.frame.ask();
+    this.announceKept();
+  }
+
+  private isolate(head: Head): void {
+    this.isolated = this.isolated?.index === head.index ? null : head;
+    if (this.isolated) this.lock(head);
+    this.announcer.say(
+      this.isolated ? `Only layer ${head.layer} head ${head.head} is shown` : "All heads are shown",
+    );
+    this.frame.ask();
+  }
+
+  private lock(head: Head): void {
+    if (!this.data.has(head)) return;
+    if (this.state.layer === head.layer && this.state.head === head.head) return;
+    this.openStart = performance.now();
+    this.change({ layer: head.layer, head: head.head });
+    this.announcer.say(`${describeHead(this.data, head, this.statistic, true)}, locked`);
+  }
+
+  private chooseTokens(tokens: number[]): void {
+    this.change({ tokens });
+    requestAnimationFrame(() => this.announcer.say(this.detail.words));
+  }
+
+  /** Fetches the locked head's matrix; draws its thumbnail meanwhile. */
+  private open(again: boolean): void {
+    const head = this.locked;
+    this.opened = head;
+    if (!head) return;
+    this.openStart ??= performance.now();
+    const answer = this.source.matrix(head.layer, head.head);
+    if (!(answer instanceof Promise)) {
+      this.status = { kind: "exact", matrix: answer };
+      if (again) this.frame.ask();
+      return;
+    }
+    this.status = { kind: "loading" };
+    if (again) this.frame.ask();
+    const stillMine = () => this.opened?.layer === head.layer && this.opened.head === head.head;
+    const put = (status: HeadStatus) => {
+      if (!stillMine()) return;
+      this.status = status;
+      this.frame.ask();
+    };
+    this.cleanup.later(3000, () => {
+      if (stillMine() && this.status.kind === "loading" && this.source.busy()) put({ kind: "busy" });
+    });
+    answer.then(
+      (matrix) => put({ kind: "exact", matrix }),
+      (e: unknown) =>
+        put(
+          e instanceof HeadUnavailable && e.why === "no-kernel"
+            ? { kind: "no-kernel" }
+            : { kind: "error", message: e instanceof Error ? e.message : String(e) },
+        ),
+    );
+  }
+
+  private keptNow(): Uint8Array {
+    const key = JSON.stringify(this.state.filter) + (this.brushed ? [...this.brushed].join() : "");
+    if (this.kept.key !== key || this.kept.value.length !== this.data.heads.length) {
+      const value = this.data.kept(this.state.filter);
+      if (this.brushed) for (let i = 0; i < value.length; i++) if (!this.brushed.has(i)) value[i] = 0;
+      this.kept = { key, value };
+    }
+    return this.kept.value;
+  }
+
+  private get running(): number | null {
+    if (this.data.facts.phase !== "computing") return null;
+    return (
+      this.data.facts.layers.find((l) => l.kind === "attention" && !this.data.layerArrived(l.layer))?.layer ??
+      null
+    );
+  }
+
+  /** Brings everything on the screen to the present data and state. */
+  private render(): void {
+    if (this.width === 0) return;
+    const { data, state, theme, width, ratio } = this;
+    const mode = modeOf(width);
+    for (const m of ["wide", "middle", "narrow"]) this.root.classList.toggle(`lt-${m}`, m === mode);
+    const kept = this.keptNow();
+    const filtered = Object.keys(state.filter).length > 0 || this.brushed !== null;
+    const locked = this.locked;
+    const shared = { statistic: this.statistic, ranked: state.sort !== "layer", locked, kept };
+    this.renderHeader();
+    this.filters.show(data, { ...shared, filter: state.filter, active: filtered || this.isolated !== null });
+    this.order.show(shared.ranked ? "ranked" : "layer");
+    this.scale.show(state.scale);
+    this.sink.show(state.sinkAside);
+    this.renderPanel(kept, filtered);
+    this.grid.show(data, {
+      ...shared,
+      width,
+      ratio,
+      theme,
+      scale: state.scale,
+      sinkAside: state.sinkAside,
+      filtered,
+      isolated: this.isolated,
+      running: this.running,
+    });
+    this.progress.show(data.facts);
+    if (this.firstPaint !== null) {
+      performance.measure("lt:first-paint", { start: this.firstPaint, end: performance.now() });
+      this.firstPaint = null;
+    }
+    this.renderDetail(locked);
+  }
+
+  private renderDetail(head: Head | undefined): void {
+    const { layout } = this.grid;
+    if (!layout) return;
+    this.root.classList.toggle("lt-beside", layout.beside);
+    this.hint.hidden = head !== undefined || this.data.heads.length === 0;
+    if (!head || !this.data.has(head)) {
+      this.detail.hide();
+      return;
+    }
+    const { state, theme, ratio } = this;
+    const width = layout.beside ? this.width - layout.width - 24 : this.width;
+    this.detail.show(this.data, {
+      head,
+      status: this.status,
+      tokens: state.tokens,
+      scale: state.scale,
+      sinkAside: state.sinkAside,
+      theme,
+      ratio,
+      width,
+      mode: layout.mode,
+      beside: layout.beside,
+    });
+    if (this.status.kind === "exact" && this.openStart !== null) {
+      performance.measure("lt:open-head", { start: this.openStart, end: performance.now() });
+      this.openStart = null;
+    }
+  }
+
+  private renderHeader(): void {
+    const { facts } = this.data;
+    this.title.replaceChildren(h("b", {}, facts.title || "Attention"), h("span", {}, this.subtitle()));
+    this.provenance.classList.toggle("lt-stale", !this.live);
+    this.provenanceText.textContent = this.provenanceLine();
+    this.provenance.title = `Click copies the details\n${this.detailsText()}`;
+    this.provenance.setAttribute("aria-label", `${this.provenanceLine()}. Copy the details`);
+  }
+
+  private subtitle(): string {
+    const { facts } = this.data;
+    const counts = new Set(facts.layers.filter((l) => l.kind === "attention").map((l) => l.heads));
+    const heads =
+      counts.size === 1
+        ? ` \u00d7 ${plural([...counts][0]!, "head")}`
+        : counts.size > 1
+          ? ` \u00b7 ${plural(this.data.heads.length, "head")}`
+          : "";
+    const part = facts.parts.length > 1 ? ` \u00b7 ${facts.part}` : "";
+    const how =
+      facts.phase === "computing" && facts.total > 0
+        ? `layer ${count(facts.done)} of ${count(facts.total)} \u00b7 `
+        : "";
+    return `${how}${plural(facts.layers.length, "layer")}${heads} \u00b7 ${plural(facts.n_tokens, "token")}${part}`;
+  }
+
+  private provenanceLine(): string {
+    const { facts } = this.data;
+    if (this.live) return facts.provenance;
+    return `${facts.provenance} \u00b7 ${facts.saved ? `saved ${facts.saved}, ` : ""}not live`;
+  }
+
+  private detailsText(): string {
+    return [
+      this.provenanceLine(),
+      ...Object.entries(this.data.facts.details).map(([k, v]) => `${k}: ${v}`),
+    ].join("\n");
+  }
+
+  private async copyDetails(): Promise<void> {
+    const done = await copyText(this.detailsText());
+    this.provenanceText.textContent = done ? "Copied" : "Copying is not allowed here";
+    this.announcer.say(this.provenanceText.textContent);
+    this.cleanup.later(1200, () => this.renderHeader());
+  }
+
+  private renderPanel(kept: Uint8Array, filtered: boolean): void {
+    const { facts } = this.data;
+    const nothing = this.data.heads.length === 0;
+    const none = filtered && facts.phase !== "computing" && !kept.includes(1) && !nothing;
+    const key = JSON.stringify([
+      facts.phase === "error" ? facts.message : "",
+      none,
+      none ? this.state.filter : null,
+      nothing,
+    ]);
+    if (key === this.panelFor) return;
+    this.panelFor = key;
+    const clear = () => this.clearFilter();
+    const panel =
+      facts.phase === "error"
+        ? errorPanel(this.cleanup, facts)
+        : nothing
+          ? h(
+              "div",
+              { class: "lt-empty" },
+              h("b", {}, "No layer of this model has attention."),
+              ` ${facts.layers[0]?.reason ?? ""}`,
+            )
+          : none
+            ? emptyPanel(this.data, this.state.filter, (filter) => this.setFilter(filter, true), clear)
+            : null;
+    this.panel.hidden = panel === null;
+    this.panel.replaceChildren(...(panel ? [panel] : []));
+  }
+
+  private footer(): HTMLElement {
+    const save = (kind: "PNG" | "SVG") => {
+      const b = h(
+        "button",
+        { type: "button", class: "lt-action", title: `Download this view as ${kind}` },
+        kind,
+      );
+      this.cleanup.on(b, "click", () => this.save(kind));
+      return b;
+    };
+    return h(
+      "footer",
+      { class: "lt-footer" },
+      h(
+        "span",
+        { class: "lt-quiet" },
+        "Rows are queries, columns keys. Zero is the paper colour; masked cells are hatched, not zero.",
+      ),
+      h("span", { class: "lt-actions" }, save("PNG"), save("SVG")),
+    );
+  }
+
+  private async save(kind: "PNG" | "SVG"): Promise<void> {
+    const { facts } = this.data;
+    const picture = compose(
+      facts.title || "Attention",
+      this.subtitle(),
+      this.provenanceLine(),
+      this.parts(),
+      this.theme,
+    );
+    const name = `attention-${(facts.model || "model").replace(/[^\w.-]+/g, "_")}`;
+    const blob = kind === "PNG" ? await toPng(picture, Math.max(2, this.ratio)) : toSvg(picture);
+    download(`${name}.${kind.toLowerCase()}`, blob);
+    this.announcer.say(`${kind} saved`);
+  }
+
+  /** The two canvases with what lies over them. */
+  private parts(): Part[] {
+    const locked = this.locked;
+    const lock = this.grid.boxOf(locked);
+    const parts: Part[] = [
+      {
+        heading: ["", ""],
+        canvas: this.grid.canvas,
+        boxes: lock ? [{ ...lock, thick: true }] : [],
+        under: "",
+        ramp: null,
+      },
+    ];
+    if (!locked || this.detail.element.hidden) return parts;
+    const reading = this.detail.now;
+    const name = (i: number) => `${this.data.facts.tokens[i] ?? ""}${subscript(i)}`;
+    parts.push({
+      heading: [
+        `Layer ${locked.layer} \u00b7 head ${locked.head}`,
+        [headWords(this.data, locked), "softmax", "query \u2193 key \u2192"].filter(Boolean).join(" \u00b7 "),
+      ],
+      canvas: this.detail.canvas,
+      boxes: this.detail.boxes,
+      under: reading
+        ? `${name(reading.query)} looks at ${name(reading.key)} ${smallWeight(reading.weight)} \u00b7 rank ${reading.rank} of ${reading.visible}`
+        : "",
+      ramp: legend(this.state.scale, this.detail.most).ticks,
+    });
+    return parts;
+  }
+
+  /** One listener for all regions, so that keys the widget uses never reach the notebook. */
+  private key(event: KeyboardEvent): void {
+    const path = event.composedPath();
+    if (!path.includes(this.root) || event.isComposing) return;
+    const target = path[0] as HTMLElement;
+    const region = target.closest?.("[data-region]")?.getAttribute("data-region");
+    const views: Record<string, { key(e: KeyboardEvent): boolean }> = {
+      grid: this.grid,
+      detail: this.detail,
+      strip: this.detail.strip,
+      filters: this.filters,
+    };
+    const used =
+      event.key === "Escape"
+        ? this.free()
+        : (region !== null && region !== undefined && views[region]?.key(event)) || false;
+    if (used) event.preventDefault();
+    if (used || isNative(target, event)) event.stopPropagation();
+    if (!used && target.getAttribute("role") === "radio") this.stepRadio(target, event);
+  }
+
+  /** Arrows choose the next option of a segmented control. */
+  private stepRadio(target: HTMLElement, event: KeyboardEvent): void {
+    if (!event.key.startsWith("Arrow")) return;
+    event.stopPropagation();
+    event.preventDefault();
+    const row = target.parentElement;
+    const buttons = row ? [...row.querySelectorAll<HTMLElement>("[role=radio]")] : [];
+    const move = event.key === "ArrowRight" || event.key === "ArrowDown" ? 1 : -1;
+    const next = buttons[(buttons.indexOf(target) + move + buttons.length) % buttons.length];
+    next?.focus();
+    next?.click();
+  }
+
+  /** Frees the innermost thing; true when there was one. */
+  private free(): boolean {
+    if (this.grid.previewing) {
+      this.grid.hidePreview();
+      return true;
+    }
+    if (this.detail.previewing) {
+      this.detail.hideTip();
+      return true;
+    }
+    if (this.brushed || this.isolated) {
+      this.brushed = this.isolated = null;
+      this.kept.key = "";
+      this.frame.ask();
+      return true;
+    }
+    if (this.locked) {
+      this.unlock();
+      return true;
+    }
+    if (this.data.facts.phase !== "computing") return false;
+    this.progress.stop();
+    return true;
+  }
+
+  private unlock(): void {
+    this.change({ layer: null, head: null });
+    this.announcer.say("Nothing locked");
+  }
+
+  /** A click outside closes what floats, never the lock: other cells are used while a head stays open. */
+  private outside(event: PointerEvent): void {
+    if (event.composedPath().includes(this.root)) return;
+    this.grid.hidePreview();
+    this.detail.hideTip();
+  }
+}
+
+/** Keys that the focused element uses itself, by the browser's own behaviour. */
+function isNative(target: HTMLElement, event: KeyboardEvent): boolean {
+  const { key } = event;
+  if (target instanceof HTMLInputElement || target instanceof HTMLSelectElement)
+    return key !== "Tab" && !event.ctrlKey && !event.metaKey;
+  return target instanceof HTMLButtonElement && (key === "Enter" || key === " ");
+}

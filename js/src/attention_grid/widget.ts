@@ -1,0 +1,276 @@
+// The bridge between anywidget's model and the view: traits and messages on one side, GridData and State on the other.
+// In: an AFM model (a notebook's, or that of an exported page). Out: a rendered view and its clean-up.
+import type { AnyModel, Render } from "@anywidget/types";
+import { Cleanup, Timer } from "../shared/dom";
+import type { ThemeChoice } from "../shared/theme";
+import { type Facts, type Filter, floats, GridData, type Matrix } from "./data";
+import type { Scale } from "./scale";
+import { AttentionGridView, HeadUnavailable, type Source, type State } from "./view";
+
+interface Traits {
+  facts: Facts;
+  thumbnails: DataView;
+  statistics: DataView;
+  embedded: Record<string, number>;
+  embedded_data: DataView[];
+  selected_layer: number | null;
+  selected_head: number | null;
+  selected_tokens: number[];
+  filter: Record<string, [number | null, number | null]>;
+  scale: Scale;
+  sink_aside: boolean;
+  sort: string;
+  theme: ThemeChoice;
+}
+
+type Model = AnyModel<Traits>;
+
+/** What Python sends. */
+type Message =
+  | { type: "head"; id: string; layer: number; head: number; stage: string; rows: number; keys: number }
+  | { type: "layer"; layer: number; done: number; total: number }
+  | { type: "state"; phase: Facts["phase"]; done: number; total: number; message: string }
+  | { type: "error"; id: string; message: string };
+
+/** A kernel that has not answered after this long is gone, or busy with a cell. */
+const ANSWER = 3000;
+/** At most ten trait changes a second go to the kernel while something is dragged. */
+const PACE = 100;
+/** Heads' matrices kept at hand. */
+const KEEP = 12;
+
+/** Exact matrices: embedded ones, those asked for before, and requests under way. */
+class Heads {
+  private readonly cache = new Map<string, Matrix>();
+  private readonly waiting = new Map<
+    string,
+    { done(m: Matrix): void; fail(e: Error): void; timer: number; sent: number }
+  >();
+  private readonly name = crypto.getRandomValues(new Uint32Array(1))[0]!.toString(36);
+  private count = 0;
+
+  constructor(
+    private readonly model: Model,
+    private readonly live: (live: boolean) => void,
+  ) {}
+
+  forget(): void {
+    this.cache.clear();
+  }
+
+  get(layer: number, head: number): Matrix | Promise<Matrix> {
+    const key = `${layer},${head}`;
+    const cached = this.cache.get(key) ?? this.embedded(key);
+    if (cached) return cached;
+    if (!this.model.get("facts").live)
+      return Promise.reject(new HeadUnavailable("no-kernel", "saved without a kernel"));
+    const id = `${this.name}-${++this.count}`;
+    return new Promise((done, fail) => {
+      const timer = window.setInterval(() => this.overdue(id), ANSWER);
+      this.waiting.set(id, { done, fail, timer, sent: performance.now() });
+      this.model.send({ type: "head", id, layer, head, stage: "softmax" });
+    });
+  }
+
+  private embedded(key: string): Matrix | undefined {
+    const at = this.model.get("embedded")?.[key];
+    const buffer = at === undefined ? undefined : this.model.get("embedded_data")?.[at];
+    if (!buffer) return undefined;
+    const data = floats(buffer);
+    const n = Math.round(Math.sqrt(data.length));
+    return n * n === data.length ? this.keep(key, { rows: n, keys: n, data }) : undefined;
+  }
+
+  private keep(key: string, matrix: Matrix): Matrix {
+    this.cache.delete(key);
+    this.cache.set(key, matrix);
+    const oldest = this.cache.keys().next().value;
+    if (this.cache.size > KEEP && oldest !== undefined) this.cache.delete(oldest);
+    return matrix;
+  }
+
+  private overdue(id: string): void {
+    const request = this.waiting.get(id);
+    if (!request || kernelBusy(this.model)) return;
+    this.settle(id)?.fail(new HeadUnavailable("no-kernel", "no answer from the kernel"));
+    this.live(false);
+  }
+
+  private settle(id: string) {
+    const request = this.waiting.get(id);
+    if (request) window.clearInterval(request.timer);
+    this.waiting.delete(id);
+    return request;
+  }
+
+  head(message: Extract<Message, { type: "head" }>, buffer: DataView | undefined): void {
+    const key = `${message.layer},${message.head}`;
+    if (message.stage !== "softmax" || !buffer) return;
+    const data = floats(buffer);
+    const request = this.settle(message.id);
+    if (data.length !== message.rows * message.keys)
+      request?.fail(
+        new HeadUnavailable(
+          "error",
+          `${data.length} weights came, ${message.rows} \u00d7 ${message.keys} were announced`,
+        ),
+      );
+    else request?.done(this.keep(key, { rows: message.rows, keys: message.keys, data }));
+  }
+
+  error(id: string, message: string): boolean {
+    const request = this.settle(id);
+    request?.fail(new HeadUnavailable("error", message));
+    return request !== undefined;
+  }
+
+  destroy(): void {
+    for (const id of [...this.waiting.keys()]) this.settle(id);
+  }
+}
+
+/** Whether the host says that the kernel is running a cell, so that silence means nothing. */
+function kernelBusy(model: Model): boolean {
+  const manager = model.widget_manager as unknown as { kernel?: { status?: string } | null } | undefined;
+  return manager?.kernel?.status === "busy";
+}
+
+function readState(model: Model): State {
+  return {
+    layer: model.get("selected_layer") ?? null,
+    head: model.get("selected_head") ?? null,
+    tokens: model.get("selected_tokens") ?? [],
+    filter: readFilter(model.get("filter"), model.get("facts")),
+    scale: model.get("scale") ?? "log",
+    sinkAside: model.get("sink_aside") ?? true,
+    sort: model.get("sort") ?? "layer",
+    theme: model.get("theme") ?? "auto",
+  };
+}
+
+/** The filter with open ends as null: an end at or beyond its statistic's end restricts nothing. */
+function readFilter(filter: Traits["filter"] | undefined, facts: Facts): Filter {
+  const entries = Object.entries(filter ?? {}).map(([key, [lo, hi]]) => {
+    const ends = facts.statistics.find((s) => s.key === key);
+    const low = typeof lo === "number" && lo > (ends?.lo ?? -Infinity) ? lo : null;
+    const high = typeof hi === "number" && hi < (ends?.hi ?? Infinity) ? hi : null;
+    return [key, [low, high] as const] as const;
+  });
+  return Object.fromEntries(entries.filter(([, [lo, hi]]) => lo !== null || hi !== null));
+}
+
+const render: Render<Traits> = ({ model, el }) => {
+  const cleanup = new Cleanup();
+  const root = document.createElement("div");
+  el.append(root);
+  // Progress comes as messages, between changes of the trait `facts`: they are joined here.
+  let progress: Partial<Facts> = {};
+  const facts = (): Facts => ({ ...model.get("facts"), ...progress });
+  const makeData = () => new GridData(facts(), model.get("thumbnails"), model.get("statistics"));
+  let data = makeData();
+  const heads = new Heads(model, (live) => view.setLive(live));
+  const pace = new Timer(cleanup);
+
+  const source: Source = {
+    matrix: (layer, head) => heads.get(layer, head),
+    busy: () => kernelBusy(model),
+    stop: () => model.send({ type: "stop" }),
+    change(patch, final) {
+      if ("layer" in patch) model.set("selected_layer", patch.layer ?? null);
+      if ("head" in patch) model.set("selected_head", patch.head ?? null);
+      if (patch.tokens) model.set("selected_tokens", [...patch.tokens]);
+      if (patch.filter)
+        model.set(
+          "filter",
+          Object.fromEntries(
+            Object.entries(patch.filter).map(([k, [lo, hi]]) => [k, bounded(data, k, lo, hi)]),
+          ),
+        );
+      if (patch.scale) model.set("scale", patch.scale);
+      if (patch.sinkAside !== undefined) model.set("sink_aside", patch.sinkAside);
+      if (patch.sort) model.set("sort", patch.sort);
+      if (final) {
+        pace.stop();
+        model.save_changes();
+      } else if (!pace.running) pace.start(PACE, () => model.save_changes());
+    },
+  };
+  const view = new AttentionGridView(root, source, data, readState(model));
+  if (!facts().live) view.setLive(false);
+
+  const listen = (event: string, handler: (...args: never[]) => void) => {
+    model.on(event, handler as never);
+    cleanup.add(() => model.off(event, handler as never));
+  };
+  const states = [
+    "selected_layer",
+    "selected_head",
+    "selected_tokens",
+    "filter",
+    "scale",
+    "sink_aside",
+    "sort",
+    "theme",
+  ];
+  // Several traits change together (a lock is two of them): one update for all.
+  let queued = false;
+  const stateChanged = () => {
+    if (queued) return;
+    queued = true;
+    queueMicrotask(() => {
+      queued = false;
+      if (root.isConnected || root.parentElement) view.setState(readState(model));
+    });
+  };
+  for (const name of states) listen(`change:${name}`, stateChanged);
+  const dataChanged = (newFacts: boolean) => {
+    if (newFacts) {
+      progress = {};
+      heads.forget();
+    }
+    data = makeData();
+    view.setData(data);
+    view.setLive(facts().live);
+  };
+  listen("change:facts", () => dataChanged(true));
+  listen("change:thumbnails", () => dataChanged(false));
+  listen("change:statistics", () => dataChanged(false));
+
+  const onMessage = (message: Message, buffers: DataView[]) => {
+    view.setLive(true);
+    if (message.type === "head") heads.head(message, buffers[0]);
+    if (message.type === "error" && !heads.error(message.id, message.message) && !message.id) {
+      progress = { ...progress, phase: "error", message: message.message };
+      data = data.with(facts());
+      view.setData(data);
+    }
+    if (message.type === "layer" && data.fill(message.layer, buffers[0], buffers[1])) {
+      progress = { ...progress, done: message.done, total: message.total };
+      data = data.with(facts());
+      view.setData(data);
+      view.layerArrived();
+    }
+    if (message.type === "state") {
+      const { phase, done, total, message: words } = message;
+      progress = { ...progress, phase, done, total, message: words };
+      data = data.with(facts());
+      view.setData(data);
+    }
+  };
+  listen("msg:custom", onMessage as (...args: never[]) => void);
+
+  return () => {
+    cleanup.run();
+    heads.destroy();
+    view.destroy();
+    root.remove();
+  };
+};
+
+/** Open ends as numbers: Python's filter holds pairs of floats. */
+function bounded(data: GridData, key: string, lo: number | null, hi: number | null): [number, number] {
+  const facts = data.facts.statistics.find((s) => s.key === key);
+  return [lo ?? facts?.lo ?? 0, hi ?? facts?.hi ?? 1];
+}
+
+export default { render };
