@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes as C
 import os
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -297,12 +298,21 @@ def _rpc_devices(servers: Sequence[str]) -> list[int]:
     get.restype, get.argtypes = C.c_void_p, [C.c_void_p, C.c_size_t]
     found: list[int] = []
     for server in servers:
+        _reach(server)
         registry = add(server.encode())
-        devices = [get(registry, i) for i in range(count(registry))] if registry else []
-        if not devices:
-            raise BackendMissing(f"no llama.cpp RPC server answers at {server}; start one with `rpc-server` there")
-        found += devices
+        found += [get(registry, i) for i in range(count(registry))] if registry else []
     return found
+
+
+def _reach(server: str) -> None:
+    """llama.cpp aborts when an RPC server is not there, so knock first."""
+    host, _, port = server.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except (OSError, ValueError) as error:
+        raise BackendMissing(
+            f"no llama.cpp RPC server answers at {server} ({error}); start one there with `rpc-server -p PORT`"
+        ) from error
 
 
 def _named_devices(names: Sequence[str]) -> list[int]:
