@@ -62,9 +62,12 @@ class Tokens(_Copied):
             items = list(value)
         except TypeError:
             self.error(obj, value)
-        if len(items) > 2 or not all(isinstance(i, Integral) and not isinstance(i, bool) and i >= 0 for i in items):
+        if len(items) > 2 or not all(isinstance(i, Integral) and not isinstance(i, bool) for i in items):
             self.error(obj, value)
-        return [int(i) for i in items]
+        numbers = [int(i) for i in items]
+        if any(i < 0 for i in numbers):
+            self.error(obj, value)
+        return numbers
 
 
 class Ranges(_Copied):
@@ -163,4 +166,4 @@ class Matrices(traitlets.TraitType[Any, Any]):
 
 def _to_buffer(value: Array, _: Any) -> memoryview:
     # a view of an empty array cannot be cast to bytes
-    return memoryview(value.reshape(-1).view(np.uint8)) if value.size else memoryview(b"")
+    return value.reshape(-1).view(np.uint8).data if value.size else memoryview(b"")

@@ -1,0 +1,214 @@
+"""What the browser side of an attention grid is told about a trace.
+
+In: a `Trace`, whole or still growing. Out: the trait `facts` (plain JSON), and thumbnails and statistics of all heads in
+one order: layers with attention, then heads.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from ..analysis.attention import STATISTICS, Reduced, name_head
+from ..errors import CaptureUnavailable
+from ..export.thumbnails import shrink
+from ..trace import LayerFacts, Trace
+
+Array = np.ndarray[Any, Any]
+
+SIDE = 64  # cells of a thumbnail's side at most, as `analysis.attention.reduce` makes them
+STATE_BYTES = 2_000_000  # of thumbnails in a saved notebook: 1024 heads of 64 x 64 would be 4.2 MB
+HISTOGRAMS = STATISTICS[:5]
+_MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"  # not by the locale: the same picture everywhere
+_LABELS = {"previous_token": "Previous token", "duplicate_token": "Duplicate token", "mean_distance": "Mean distance"}
+
+
+def facts(trace: Trace, part: str, phase: str, done: int, total: int, message: str) -> dict[str, Any]:
+    """The trait `facts`."""
+    rows, keys = trace.part_tokens(part) if trace.parts else (trace.tokens, trace.tokens)
+    layers = trace.layers_of(part) if trace.parts else []
+    side_rows, side_keys = sides(layers, len(rows), len(keys))
+    return {
+        "title": "Attention",
+        "model": str(trace.info.get("model") or ""),
+        "provenance": trace.provenance,
+        "details": details(trace),
+        "live": True,
+        "saved": day(trace),
+        "n_tokens": len(keys),
+        "tokens": keys,
+        "kinds": kinds(trace, part),
+        "query_tokens": rows,
+        "layers": [layer_facts(trace, layer, part) for layer in layers],
+        "statistics": [statistic_facts(trace, part, name, len(keys)) for name in STATISTICS],
+        "side_rows": side_rows,
+        "side_keys": side_keys,
+        "part": part,
+        "parts": list(trace.parts),
+        "names": names(trace, part),
+        "phase": phase,
+        "done": done,
+        "total": total,
+        "message": message,
+    }
+
+
+def empty_facts(message: str) -> dict[str, Any]:
+    """The trait `facts` before a run has said what it will give."""
+    nothing: dict[str, Any] = dict.fromkeys(("model", "provenance", "part"), "")
+    nothing |= {key: [] for key in ("tokens", "kinds", "query_tokens", "layers", "statistics", "parts")}
+    nothing |= dict.fromkeys(("n_tokens", "side_rows", "side_keys", "done", "total"), 0)
+    more = {"title": "Attention", "details": {}, "names": {}, "live": True, "saved": None}
+    return {**nothing, **more, "phase": "computing", "message": message}
+
+
+def sides(layers: list[LayerFacts], rows: int, keys: int) -> tuple[int, int]:
+    """Cells of a thumbnail, halved until all heads fit the state of a saved notebook."""
+    heads = sum(layer.heads for layer in layers)
+    side_rows, side_keys = min(SIDE, rows), min(SIDE, keys)
+    while heads * side_rows * side_keys > STATE_BYTES and max(side_rows, side_keys) > 8:
+        side_rows, side_keys = -(-side_rows // 2), -(-side_keys // 2)
+    return side_rows, side_keys
+
+
+def layer_facts(trace: Trace, layer: LayerFacts, part: str) -> dict[str, Any]:
+    """One layer's entry. Before it has arrived its mask is taken as causal, which nothing is drawn from yet."""
+    arrived = layer.kind == "attention" and trace.arrived(layer.layer, part)
+    return {
+        "layer": layer.layer,
+        "kind": layer.kind,
+        "reason": layer.reason,
+        "heads": layer.heads,
+        "kv_heads": layer.kv_heads,
+        "window": layer.window if arrived else None,
+        "mask": layer.mask if arrived else "causal",
+        "stages": list(trace.stages(layer.layer, part)) if arrived else [],
+        "scale": float(trace.scoring(layer.layer, part).scale) if arrived else 0.0,
+    }
+
+
+def statistic_facts(trace: Trace, part: str, name: str, tokens: int) -> dict[str, Any]:
+    """A statistic's label and the ends of its axis; induction ends at its highest value, which is far below 1."""
+    label = _LABELS.get(name, name.replace("_", " ").capitalize())
+    high = float(tokens) if name == "mean_distance" else 1.0
+    if name == "induction":
+        values = statistics(trace, part)[:, STATISTICS.index(name)]
+        if np.isfinite(values).any():
+            high = max(float(np.ceil(np.nanmax(values) * 100) / 100), 0.05)
+    return {"key": name, "label": label, "lo": 0.0, "hi": high, "histogram": name in HISTOGRAMS}
+
+
+def kinds(trace: Trace, part: str) -> list[str]:
+    """Kinds of the key tokens."""
+    return trace.token_kinds if trace.decoder is None or part in ("encoder", "cross") else trace.decoder[2]
+
+
+def details(trace: Trace) -> dict[str, str]:
+    """Everything that a reader needs to repeat the run, as text."""
+    info = trace.info
+    words = {
+        "model": info.get("model"),
+        "file": info.get("file"),
+        "sha256": info.get("sha256"),
+        "architecture": info.get("architecture"),
+        "quant type": info.get("quant_type"),
+        "llama-cpp-python": info.get("llama_cpp_python"),
+        "date": info.get("date"),
+        "device": info.get("device"),
+        "threads": info.get("n_threads"),
+        **{key.replace("_", " "): value for key, value in (info.get("settings") or {}).items()},
+    }
+    return {key: str(value) for key, value in words.items() if value not in (None, "", [])}
+
+
+def day(trace: Trace) -> str | None:
+    """``25 Nov``, the day of the run."""
+    try:
+        date = datetime.fromisoformat(trace.info["date"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return f"{date.day} {_MONTHS[3 * date.month - 3 : 3 * date.month]}"
+
+
+def names(trace: Trace, part: str) -> dict[str, str]:
+    """Names of the heads whose score is clear: ``{"17,5": "induction head"}``."""
+    found = {}
+    for layer in arrived_layers(trace, part):
+        table = trace.layer_reduced(layer.layer, part).statistics
+        for head in range(layer.heads):
+            name = name_head({key: float(values[head]) for key, values in table.items()})
+            if name is not None:
+                found[f"{layer.layer},{head}"] = name
+    return found
+
+
+def arrived_layers(trace: Trace, part: str) -> list[LayerFacts]:
+    """Layers with attention that are there."""
+    layers = trace.layers_of(part) if trace.parts else []
+    return [layer for layer in layers if layer.kind == "attention" and trace.arrived(layer.layer, part)]
+
+
+def layer_buffers(reduced: Reduced, side_rows: int, side_keys: int) -> tuple[Array, Array]:
+    """Thumbnails uint8 (heads, side_rows, side_keys) and statistics float32 (heads, statistics) of one layer."""
+    table = np.stack([np.asarray(reduced.statistics[name], np.float32) for name in STATISTICS], 1)
+    return shrink(np.asarray(reduced.thumb_max), side_rows, side_keys), table
+
+
+def thumbnails(trace: Trace, part: str, side_rows: int, side_keys: int) -> Array:
+    """uint8 (heads, side_rows, side_keys) of all layers with attention; zeros where a layer has not arrived."""
+    return _all_heads(trace, part, side_rows, side_keys)[0]
+
+
+def statistics(trace: Trace, part: str) -> Array:
+    """float32 (heads, statistics) of all layers with attention; NaN where a layer has not arrived."""
+    return _all_heads(trace, part, 1, 1)[1]
+
+
+def _all_heads(trace: Trace, part: str, side_rows: int, side_keys: int) -> tuple[Array, Array]:
+    layers = [layer for layer in (trace.layers_of(part) if trace.parts else []) if layer.kind == "attention"]
+    heads = sum(layer.heads for layer in layers)
+    codes = np.zeros((heads, side_rows, side_keys), np.uint8)
+    table = np.full((heads, len(STATISTICS)), np.nan, np.float32)
+    at = 0
+    for layer in layers:
+        if trace.arrived(layer.layer, part):
+            own, values = layer_buffers(trace.layer_reduced(layer.layer, part), side_rows, side_keys)
+            codes[at : at + layer.heads, : own.shape[1], : own.shape[2]] = own
+            table[at : at + layer.heads] = values
+        at += layer.heads
+    return codes, table
+
+
+def matrix(trace: Trace, layer: int, head: int, stage: str, part: str) -> Array:
+    """float32 (rows, keys) of one head at one stage; NaN where a token may not be seen.
+
+    Before the mask is applied (``"scores"``, ``"scaled"``) every cell has a value.
+    """
+    values = np.array(trace.attention(layer, head, stage, part=part), np.float32)
+    if stage == "masked":
+        values[np.isneginf(values)] = np.nan
+    mask = trace.mask(layer, part)
+    if stage == "softmax" and mask is not None:
+        values[~np.asarray(mask.visible(slice(None), values.shape[1]))] = np.nan
+    return values
+
+
+def find_layer(trace: Trace, layer: int, part: str) -> LayerFacts:
+    """A layer with attention.
+
+    Raises
+    ------
+    CaptureUnavailable
+        There is no such layer, or it has no attention.
+    """
+    layers = trace.layers_of(part) if trace.parts else []
+    found = next((own for own in layers if own.layer == layer), None)
+    if found is None:
+        there = [own.layer for own in layers]
+        span = f"it has {there[0]} to {there[-1]}" if there else "it has none"
+        raise CaptureUnavailable(f"layer {layer} is not in this trace: {span}")
+    if found.kind != "attention":
+        raise CaptureUnavailable(f"layer {layer} has no attention to select ({found.reason})")
+    return found

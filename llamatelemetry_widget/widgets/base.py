@@ -1,0 +1,126 @@
+"""What all widgets share: their JavaScript as text, answers to the browser, pacing, and a picture for hosts without widgets.
+
+In: a subclass that names its bundle and answers messages. Out: an anywidget that displays everywhere.
+"""
+
+from __future__ import annotations
+
+import weakref
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import anywidget
+import traitlets
+
+from ..errors import LlamaTelemetryError
+from .hosts import this_cell, why_static
+from .pace import Pacer
+
+STATIC = Path(__file__).with_name("static")
+Message = dict[str, Any]
+
+
+def frontend(bundle: str) -> str:
+    """The JavaScript of a widget, as text: anywidget never frees a widget whose code is a file path.
+
+    Raises
+    ------
+    LlamaTelemetryError
+        The bundle is not there: a checkout whose frontend was not built.
+    """
+    path = STATIC / f"{bundle}.js"
+    try:
+        return _text(path, path.stat().st_mtime_ns)
+    except OSError:
+        raise LlamaTelemetryError(
+            f"the frontend of {bundle} is not built ({path} is missing): run `npm ci && npm run build` in the checkout, "
+            "or install the wheel"
+        ) from None
+
+
+@lru_cache(maxsize=8)
+def _text(path: Path, _changed: int) -> str:
+    return path.read_text("utf-8")
+
+
+#: Per notebook cell: the run of it that made widgets last, and those widgets.
+_made: dict[str, tuple[str, weakref.WeakSet[TelemetryWidget]]] = {}
+
+
+class TelemetryWidget(anywidget.AnyWidget):
+    """Base of the package's widgets.
+
+    A subclass sets `bundle`, answers messages in `_answer`, and draws itself without scripts in `_static_html`.
+    """
+
+    bundle: ClassVar[str]
+    _esm = traitlets.Unicode().tag(sync=True)
+
+    def __init__(self, **traits: Any) -> None:
+        self._pacer = Pacer()
+        super().__init__(**traits)
+        self.on_msg(self._receive)
+        self._close_older()
+
+    @traitlets.default("_esm")
+    def _default_esm(self) -> str:
+        return frontend(self.bundle)
+
+    # ---------------------------------------------------------------- messages
+
+    def _answer(self, message: Message) -> None:
+        """Act on a message from the browser; an error goes back with the message's id."""
+        raise NotImplementedError
+
+    def _receive(self, _: Any, content: Any, buffers: Any) -> None:
+        message: Message = content if isinstance(content, dict) else {}
+        try:
+            self._answer(message)
+        except Exception as error:  # noqa: BLE001 - whatever goes wrong, the browser waits for a word under this id
+            words = str(error) if isinstance(error, LlamaTelemetryError) else f"{type(error).__name__}: {error}"
+            self.send({"type": "error", "id": message.get("id"), "message": words})
+
+    # ----------------------------------------------------------------- display
+
+    def _static_html(self, why: str) -> str:
+        """The widget as plain HTML; `why` is one line on why it is not live, or empty."""
+        raise NotImplementedError
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        why = why_static() if self.comm is not None else "This widget was closed: make it again for a live one."
+        plain = {"text/plain": repr(self), "text/html": self._static_html(why)}
+        if why:
+            return plain, {}
+        bundle = super()._repr_mimebundle_(**options)
+        if bundle is None:
+            return plain, {}
+        data, metadata = bundle
+        return {**data, **plain}, metadata
+
+    # -------------------------------------------------------------------- life
+
+    def _close_older(self) -> None:
+        """Close what an earlier run of this notebook cell made: its state would stay in the saved notebook for ever."""
+        cell = this_cell()
+        if cell is None:
+            return
+        name, run = cell
+        made = _made.get(name)
+        if made is None or made[0] != run:
+            for widget in list(made[1]) if made else []:
+                widget._replaced()
+            made = _made[name] = run, weakref.WeakSet()
+        made[1].add(self)
+
+    def _replaced(self) -> None:
+        """A newer widget stands in this one's place."""
+        self.close()
+
+    def close(self) -> None:
+        """End the connection to the browser; the widget then displays as a picture."""
+        pacer = getattr(self, "_pacer", None)
+        if pacer is not None:
+            pacer.close()
+        super().close()
+        self.__dict__.pop("_repr_mimebundle_", None)  # ipywidgets sets it to None, which would display nothing

@@ -1,0 +1,45 @@
+"""Where a widget is displayed: which cell made it, and whether the host can draw widgets at all.
+
+In: the running IPython, the environment. Out: a cell's identity, a reason for plain HTML.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+#: ``static`` or ``widget`` decides what a display holds, whatever the host.
+DISPLAY = "LLAMATELEMETRY_DISPLAY"
+
+
+def shell() -> Any:
+    """The running IPython shell, or None; IPython is not imported for this."""
+    ipython = sys.modules.get("IPython")
+    return ipython.get_ipython() if ipython is not None else None
+
+
+def this_cell() -> tuple[str, str] | None:
+    """Identity of the notebook's cell that is running and of this run of it; None where the host does not say."""
+    get_parent = getattr(shell(), "get_parent", None)
+    try:
+        parent = get_parent() if get_parent is not None else None
+    except LookupError:
+        return None
+    if not parent:
+        return None
+    cell = (parent.get("metadata") or {}).get("cellId")
+    return (str(cell), str(parent["header"]["msg_id"])) if cell else None
+
+
+def why_static() -> str:
+    """One line on why this host gets plain HTML instead of a widget; empty where it gets the widget."""
+    choice = os.environ.get(DISPLAY, "")
+    if choice == "static":
+        return f"A picture, because {DISPLAY} is static; to_html writes an interactive page."
+    if choice != "widget" and any(name in os.environ for name in ("KAGGLE_KERNEL_RUN_TYPE", "KAGGLE_URL_BASE")):
+        return (
+            "A picture, because Kaggle's page cannot load widgets that are installed in the session; "
+            "to_html writes an interactive page."
+        )
+    return ""
