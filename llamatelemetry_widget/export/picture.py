@@ -173,7 +173,7 @@ def _cells(facts: Mapping[str, Any], codes: Array, look: Look, at: _Places) -> A
 def _header(picture: Picture, facts: Mapping[str, Any]) -> int:
     """Title and provenance; returns where the grid begins."""
     picture.texts.append(Text(MARGIN, 28, facts["title"] or "Attention", 15, "ink", bold=True))
-    picture.texts.append(Text(MARGIN + 84, 28, subtitle(facts), 13, "ink2"))
+    picture.texts.append(Text(MARGIN + 92, 28, subtitle(facts), 13, "ink2"))
     picture.texts.append(Text(MARGIN, 48, f"● {facts['provenance']}", 11, "ink3"))
     return 60
 
@@ -182,7 +182,9 @@ def subtitle(facts: Mapping[str, Any]) -> str:
     """``30 layers × 9 heads · 24 tokens``."""
     counts = {layer["heads"] for layer in facts["layers"] if layer["kind"] == "attention"}
     total = sum(layer["heads"] for layer in facts["layers"])
-    heads = f" × {plural(counts.pop(), 'head')}" if len(counts) == 1 else f" · {plural(total, 'head')}" if counts else ""
+    heads = f" · {plural(total, 'head')}" if counts else ""
+    if len(counts) == 1:
+        heads = f" × {plural(counts.pop(), 'head')}"
     part = f" · {facts['part']}" if len(facts["parts"]) > 1 else ""
     return f"{plural(len(facts['layers']), 'layer')}{heads} · {plural(facts['n_tokens'], 'token')}{part}"
 
@@ -210,7 +212,8 @@ def _labels(picture: Picture, layers: Sequence[Mapping[str, Any]], look: Look, a
             picture.texts.append(Text(left + x + at.w / 2 + 4, middle, _why(layer), 10, "ink3", False, "middle", True))
         elif _windows(layers) and i % step_x == 0 and at.y:
             seen = "all" if layer["window"] is None else str(layer["window"])
-            picture.texts.append(Text(left + x + at.w / 2, below + at.y[-1] + at.h + 13, seen, 10, "ink3", False, "middle"))
+            under = below + at.y[-1] + at.h + 13
+            picture.texts.append(Text(left + x + at.w / 2, under, seen, 10, "ink3", False, "middle"))
     for head, y in enumerate(at.y):
         mine = head == locked[1]
         if mine or head % step_y == 0:

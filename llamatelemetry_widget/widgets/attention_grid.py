@@ -256,7 +256,9 @@ class AttentionGrid(TelemetryWidget):
         counts = len(facts.get("query_tokens", [])), len(facts.get("tokens", []))
         for index, count, what in zip(tokens, counts, ("query", "key")):
             if self._trace is not None and index >= count:
-                raise traitlets.TraitError(f"{what} token {index} does not exist: the prompt has tokens 0 to {count - 1}")
+                raise traitlets.TraitError(
+                    f"{what} token {index} does not exist: the prompt has tokens 0 to {count - 1}"
+                )
         return tokens
 
     @traitlets.validate("filter")
@@ -365,7 +367,9 @@ class AttentionGrid(TelemetryWidget):
             self._path(path, "svg").write_text(text, "utf-8")
         return text
 
-    def to_png(self, path: str | os.PathLike[str] | None = None, theme: Literal["light", "dark"] | None = None) -> bytes:
+    def to_png(
+        self, path: str | os.PathLike[str] | None = None, theme: Literal["light", "dark"] | None = None
+    ) -> bytes:
         """The picture of `to_svg` as PNG, two pixels per px.
 
         Raises
@@ -412,8 +416,9 @@ class AttentionGrid(TelemetryWidget):
         if path is not None:
             target = self._path(path, "html")
             target.write_text(text, "utf-8")
-            size, exact = target.stat().st_size / 1e6, f"{len(chosen)} of {len(self.statistics)} heads exact"
-            print(f"{target} · {size:.1f} MB · {exact}, the others as thumbnails")
+            size, count = target.stat().st_size / 1e6, len(self.statistics)
+            exact = f"all {count} heads" if len(chosen) == count else f"{len(chosen)} of {count} heads"
+            print(f"{target} · {size:.1f} MB · {exact} with exact weights")
         return text
 
     def _chosen(self, heads: Heads | Literal["all"] | None) -> list[tuple[int, int]]:

@@ -145,7 +145,9 @@ class Matrices(traitlets.TraitType[Any, Any]):
 
     def __init__(self, **more: Any) -> None:
         super().__init__(**more)
-        self.tag(sync=True, to_json=lambda value, _: [_to_buffer(m, _) for m in value], from_json=lambda value, _: value)
+        self.tag(
+            sync=True, to_json=lambda value, _: [_to_buffer(m, _) for m in value], from_json=lambda value, _: value
+        )
 
     def make_dynamic_default(self) -> list[Array]:
         return []

@@ -1,0 +1,354 @@
+"""IPython magics: `%%llamatelemetry` draws the attention of the cell's text, `%llamatelemetry` opens and lists models.
+
+In: lines and cells as they were typed. Out: widgets, tables, one-line errors. Works alike in notebooks and in a terminal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import keyword
+import os
+import re
+import shlex
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from .errors import LlamaTelemetryError, ModelNotFound
+
+if TYPE_CHECKING:
+    from .engine.running import RunningTrace
+    from .model import Model
+
+NAME = "llamatelemetry"
+VIEWS = ("attention",)
+COMMANDS = ("models", "open", "close", "help")
+FLASH = ("auto", "on", "off")
+INTO = "_trace"
+_QUICK_SECONDS = 0.3  # a run this short shows its result at once, without a widget that fills in
+
+HELP = f"""\
+%%{NAME} [attention] [--model NAME] [--layers all|0-5,8] [--flash auto|on|off] [--into NAME]
+    The cell is the prompt, byte for byte. Draws the attention of every head; the trace is kept as {INTO} or NAME.
+    Without --model: the model opened last, else $LLAMATELEMETRY_MODEL, else the smallest of the catalogue that is installed.
+%{NAME} models          every model that is found on this machine
+%{NAME} open NAME       open a model: a path, a name of the table, hf:owner/repo[/file], ollama:name[:tag]
+%{NAME} close [NAME]    end the worker of a model, or of all
+%{NAME} help            this text
+
+Where the llamatelemetry SDK is installed too, load this extension with %load_ext llamatelemetry_widget."""
+
+
+class _Options(argparse.ArgumentParser):
+    """Arguments of one magic; a mistake is IPython's one-line UsageError."""
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(add_help=False, allow_abbrev=False, **more)
+
+    def error(self, message: str) -> NoReturn:
+        raise _usage_error(f"{message} (%{NAME} help shows what there is)")
+
+
+def _usage_error(message: str) -> Exception:
+    from IPython.core.error import UsageError
+
+    return UsageError(" ".join(message.split()))
+
+
+def _cell_options() -> argparse.ArgumentParser:
+    options = _Options(prog=f"%%{NAME}")
+    options.add_argument("view", nargs="?", default=VIEWS[0])
+    options.add_argument("--model")
+    options.add_argument("--layers", type=_layers, default="all")
+    options.add_argument("--flash", choices=FLASH, default=FLASH[0])
+    options.add_argument("--into", type=_variable, default=INTO)
+    return options
+
+
+def _line_options() -> argparse.ArgumentParser:
+    options = _Options(prog=f"%{NAME}")
+    options.add_argument("command", nargs="?", default="help")
+    options.add_argument("name", nargs="?")
+    return options
+
+
+def _layers(text: str) -> str | list[int]:
+    """``all``, or numbers and ranges: ``0-5,8``."""
+    if text == "all":
+        return text
+    if not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", text):
+        raise argparse.ArgumentTypeError(f"{text!r} are no layers: write all, or numbers and ranges like 0-5,8")
+    found: set[int] = set()
+    for piece in text.split(","):
+        first, _, last = piece.partition("-")
+        if int(last or first) < int(first) or int(last or first) - int(first) > 10_000:
+            raise argparse.ArgumentTypeError(f"{piece!r} is no range of layers: write e.g. 0-5")
+        found.update(range(int(first), int(last or first) + 1))
+    return sorted(found)
+
+
+def _variable(text: str) -> str:
+    if not text.isidentifier() or keyword.iskeyword(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no name of a variable")
+    return text
+
+
+def _words(line: str) -> list[str]:
+    """The words of a line; quotes keep spaces. On Windows a backslash belongs to a path."""
+    try:
+        if sys.platform != "win32":
+            return shlex.split(line)
+        return [word.strip("\"'") for word in shlex.split(line, posix=False)]
+    except ValueError as error:
+        raise _usage_error(f"{error} in: {line}") from None
+
+
+def _known(word: str, words: tuple[str, ...], what: str) -> None:
+    if word not in words:
+        near = difflib.get_close_matches(word, words, 1)
+        hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(words)}"
+        raise _usage_error(f"{what} {word!r} does not exist: {hint}")
+
+
+class Magics:
+    """The magics of one IPython shell, and the models that they opened."""
+
+    def __init__(self, shell: Any) -> None:
+        self._shell = weakref.ref(shell)
+        self._opened: dict[str, Model] = {}
+        self._last: Callable[[], Model | None] = lambda: None
+        self._seen: weakref.WeakSet[Model] = weakref.WeakSet()
+        self._raw = ""
+
+    # ------------------------------------------------------------------- the magics
+
+    def cell(self, line: str, cell: str) -> Any:
+        """`%%llamatelemetry`: run the cell's text as a prompt and draw every head's attention."""
+        arguments = _cell_options().parse_args(_words(line))
+        _known(arguments.view, VIEWS, "view")
+        return self._short_errors(self._draw, arguments, self._typed(line, cell))
+
+    def line(self, line: str) -> Any:
+        """`%llamatelemetry`: list, open and close models."""
+        arguments = _line_options().parse_args(_words(line))
+        _known(arguments.command, COMMANDS, "command")
+        return self._short_errors(getattr(self, f"_{arguments.command}"), arguments.name)
+
+    def magic(self, line: str, cell: str | None = None) -> Any:
+        """Either of the two."""
+        return self.line(line) if cell is None else self.cell(line, cell)
+
+    def _short_errors(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        """Run; an error of this package is shown as one line, without a traceback."""
+        try:
+            return work(*arguments)
+        except LlamaTelemetryError as error:
+            words = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            error._render_traceback_ = lambda: [words]  # type: ignore[attr-defined]  # what IPython asks an error for
+            raise
+
+    def _models(self, name: str | None) -> Any:
+        from .models.find import list_models
+
+        self._no_more("models", name)
+        return list_models()
+
+    def _open(self, name: str | None) -> Model:
+        if name is None:
+            raise _usage_error(f"say which model: %{NAME} open NAME (%{NAME} models lists them)")
+        return self._model(name)
+
+    def _close(self, name: str | None) -> None:
+        if name is not None and name not in self._opened:
+            there = ", ".join(self._opened) or "none"
+            raise _usage_error(f"{name!r} was not opened here: open are {there}")
+        for own in [name] if name is not None else list(self._opened):
+            self._opened.pop(own).close()
+
+    def _help(self, name: str | None) -> None:
+        self._no_more("help", name)
+        print(HELP)
+
+    def _no_more(self, command: str, name: str | None) -> None:
+        if name is not None:
+            raise _usage_error(f"{command} takes no name, but {name!r} was given")
+
+    # ---------------------------------------------------------------------- drawing
+
+    def _draw(self, arguments: argparse.Namespace, prompt: str) -> Any:
+        from .widgets.attention_grid import AttentionGrid
+
+        if not prompt:
+            raise _usage_error("the cell is empty: write the prompt below the magic")
+        running = self._model(arguments.model).start_trace(prompt, arguments.layers, flash_attention=arguments.flash)
+        grid = self._show_live(running)
+        trace = running.result(progress=grid is None)
+        if grid is None:
+            grid = AttentionGrid(trace)
+        else:
+            from IPython.display import clear_output
+
+            # The cell's result is the same widget, now with its picture for readers who have no kernel.
+            clear_output(wait=True)  # type: ignore[no-untyped-call]
+        shell = self._shell()
+        if shell is not None:
+            shell.user_ns[arguments.into] = trace
+        return grid
+
+    def _show_live(self, running: RunningTrace) -> Any:
+        """A widget that fills in, for runs that take a while in a notebook; None where that is not so."""
+        from IPython.display import display
+
+        from .widgets.attention_grid import AttentionGrid
+        from .widgets.hosts import why_static
+
+        if _ends_within(_QUICK_SECONDS, running) or why_static() or not hasattr(self._shell(), "kernel"):
+            return None
+        grid = AttentionGrid(running)
+        display(grid)  # type: ignore[no-untyped-call]
+        return grid
+
+    def _typed(self, line: str, cell: str) -> str:
+        """The cell as its user typed it: IPython adds a newline at the end and takes prompts like `>>>` away."""
+        start = re.search(rf"^[ \t]*%%{NAME}[^\n]*\n", self._raw, re.MULTILINE)
+        if start is None:
+            return cell
+        raw = self._raw[start.end() :]
+        # The raw text is of this cell only if it says the same; a magic that is called by code has its own text.
+        return raw if _bare(raw) == _bare(cell) else cell
+
+    # ----------------------------------------------------------------------- models
+
+    def _model(self, name: str | None) -> Model:
+        """The model of this name, opened once; without a name the default."""
+        from .model import open_model
+
+        if name is None:
+            last = self._last()
+            if last is not None:
+                return last
+            name = _default_name()
+        model = self._opened.get(name)
+        if model is None:
+            model = self._opened[name] = open_model(name)
+        self._note(model)
+        return model
+
+    def _note(self, model: Model) -> None:
+        self._seen.add(model)
+        self._last = weakref.ref(model)
+
+    # ----------------------------------------------------- what the shell tells us
+
+    def before_cell(self, info: Any) -> None:
+        """Keep the cell as it was typed, and see which models the user's own code opened."""
+        self._raw = info.raw_cell or ""
+        module, shell = sys.modules.get(f"{__package__}.model"), self._shell()
+        if module is None or shell is None:
+            return
+        for value in list(shell.user_ns.values()):
+            if isinstance(value, module.Model) and value not in self._seen:
+                self._note(value)
+
+    def complete(self, _: Any, event: Any) -> list[str]:
+        """What may stand at the cursor: sub-commands, options, their values, model names."""
+        words = event.text_until_cursor.split()
+        current = "" if event.text_until_cursor[-1:].isspace() else words[-1]
+        before = words[1:] if not current else words[1:-1]
+        is_cell = words[0].startswith("%%")
+        found = [word for word in self._choices(is_cell, before) if word.startswith(current)]
+        # IPython replaces only what follows its last delimiter, e.g. the colon of hf:owner/repo.
+        symbol = getattr(event, "symbol", current) or ""
+        cut = len(current) - len(symbol) if current.endswith(symbol) else 0
+        return [word[cut:] for word in found]
+
+    def _choices(self, is_cell: bool, before: list[str]) -> list[str]:
+        last = before[-1] if before else ""
+        if not is_cell:
+            if not before:
+                return list(COMMANDS)
+            return _model_names() if before == ["open"] else list(self._opened) if before == ["close"] else []
+        if last == "--model":
+            return _model_names()
+        if last in ("--flash", "--layers", "--into"):
+            return {"--flash": list(FLASH), "--layers": ["all"], "--into": [INTO]}[last]
+        options = [word for word in ("--model", "--layers", "--flash", "--into") if word not in before]
+        return options if before else [*VIEWS, *options]
+
+    def close(self) -> None:
+        """End the workers of the models that were opened here."""
+        self._close(None)
+
+
+def _bare(text: str) -> str:
+    """Letters and digits only: what IPython's clean-up of a cell leaves alone."""
+    return "".join(re.findall(r"\w+", text))
+
+
+def _default_name() -> str:
+    """`LLAMATELEMETRY_MODEL`, else the smallest model of the catalogue that is installed."""
+    from .models.find import installed_catalogue
+
+    named = os.environ.get("LLAMATELEMETRY_MODEL")
+    if named:
+        return named
+    catalogue = installed_catalogue()
+    if not catalogue:
+        raise ModelNotFound(
+            "no model is open: give --model NAME, set LLAMATELEMETRY_MODEL, "
+            "or pip install 'llamatelemetry-widget[demo]' for a small one"
+        )
+    return catalogue[0]
+
+
+def _ends_within(seconds: float, running: RunningTrace) -> bool:
+    """Wait for a run, so long at most; an interrupt stops it, and its error comes when its result is asked for."""
+    ended = threading.Event()
+    running.subscribe(lambda event: ended.set() if event.kind in ("done", "error", "cancelled") else None)
+    try:
+        return ended.wait(seconds)
+    except KeyboardInterrupt:
+        running.cancel()
+        return True
+
+
+def _model_names() -> list[str]:
+    """Names to complete; a broken folder of models is no reason to disturb who types."""
+    from .models.find import find_models, installed_catalogue
+
+    try:
+        return sorted({*installed_catalogue(), *(found.name for found in find_models() if found.problem is None)})
+    except (LlamaTelemetryError, OSError):
+        return []
+
+
+# ------------------------------------------------------------------------ load, unload
+
+_loaded: weakref.WeakKeyDictionary[Any, Magics] = weakref.WeakKeyDictionary()
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """`%load_ext llamatelemetry` or `%load_ext llamatelemetry_widget`; a second time does nothing."""
+    if shell in _loaded:
+        return
+    magics = _loaded[shell] = Magics(shell)
+    shell.register_magic_function(magics.magic, "line_cell", NAME)
+    shell.events.register("pre_run_cell", magics.before_cell)
+    for key in (f"%{NAME}", f"%%{NAME}"):
+        shell.set_hook("complete_command", magics.complete, str_key=key)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """Take everything away again and end the workers; without effect where nothing is loaded."""
+    magics = _loaded.pop(shell, None)
+    if magics is None:
+        return
+    shell.events.unregister("pre_run_cell", magics.before_cell)
+    for kind in ("line", "cell"):
+        shell.magics_manager.magics[kind].pop(NAME, None)
+    for key in (f"%{NAME}", f"%%{NAME}"):  # IPython has no way to take a completer away but its own table
+        shell.strdispatchers["complete_command"].strs.pop(key, None)
+    magics.close()
