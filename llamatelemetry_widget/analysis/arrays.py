@@ -39,6 +39,16 @@ def float32(x: Array) -> Array:
     return xp.astype(x, xp.float32, copy=False)
 
 
+def host(x: Array) -> Any:
+    """`x` as a NumPy array, copied from the device where it lies on one."""
+    if isinstance(x, np.ndarray):
+        return x
+    namespace(x)
+    from array_api_compat import to_device
+
+    return np.asarray(to_device(x, "cpu"))
+
+
 def select(x: Array, rows: Rows, axis: int = 0) -> Array:
     """Rows of `x` along `axis`, by slice or by a sequence of row numbers."""
     if isinstance(rows, slice):

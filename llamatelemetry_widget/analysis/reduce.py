@@ -1,0 +1,160 @@
+"""All heads of one layer at once: their statistics and thumbnails, without ever holding a whole matrix.
+
+In: `Scoring` and the token ids. Out: `Reduced`. NumPy arrays take the fast path of `reduce_numpy`; the code here runs
+on any array library, one block of rows after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from .arrays import Array, host, namespace
+from .reduce_numpy import reduce_numpy
+from .replay import QUIET, Scoring, replay_heads
+from .rows import RowFacts, row_facts
+from .statistics import STATISTICS
+from .thumbnails import edges, encode
+
+_CELLS = 1 << 22  # of a block: 16 MB in float32, enough to keep a GPU busy
+
+
+@dataclass(frozen=True, eq=False)
+class Reduced:
+    """What is left of one layer's attention.
+
+    Parameters
+    ----------
+    statistics : dict of float32 (heads,)
+        One array for each name in `STATISTICS`; NaN where nothing was measured.
+    thumb_max, thumb_mean : uint8 (heads, side_rows, side_keys)
+        Greatest and mean probability of each cell, as codes (`decode_thumbnail`); masked keys count as 0 in the mean.
+    """
+
+    statistics: dict[str, Array]
+    thumb_max: Array
+    thumb_mean: Array
+
+
+def reduce(s: Scoring, token_ids: Array | None, side: int = 64, threads: int = 1) -> Reduced:
+    """Statistics and thumbnails of every head of a layer.
+
+    Parameters
+    ----------
+    s : Scoring
+        What the scoring operation read; memory stays linear in its rows.
+    token_ids : int (keys,) or None
+        Tokens of the keys. None, or another length: queries and keys are different texts (cross-attention).
+    side : int
+        Side of the thumbnails; not more cells than there are rows or keys.
+    threads : int
+        Threads that NumPy arrays are worked on with. BLAS should use one thread of its own meanwhile.
+
+    Returns
+    -------
+    Reduced
+
+    Raises
+    ------
+    ValueError
+        No rows, no keys, or a side or number of threads below 1.
+
+    See Also
+    --------
+    llamatelemetry_widget.analysis.statistics : the definitions and their sources.
+    """
+    if s.rows == 0 or s.keys == 0:
+        raise ValueError(f"nothing to reduce: {s.rows} query rows and {s.keys} keys")
+    if side < 1 or threads < 1:
+        raise ValueError(f"side {side} and threads {threads} must be at least 1")
+    ids = None if token_ids is None else host(token_ids)
+    if namespace(s.q) is np:
+        return Reduced(*reduce_numpy(s, ids, side, threads))
+    return _reduce_any(s, row_facts(s, ids), side)
+
+
+@np.errstate(**QUIET)  # type: ignore[arg-type]
+def _reduce_any(s: Scoring, facts: RowFacts, side: int) -> Reduced:
+    """The same on any array library."""
+    xp = namespace(s.q)
+    parts = [_reduce_group(s, facts, side, head) for head in range(0, s.heads, s.group)]
+    sums, greatest, mean = (xp.concat(x) for x in zip(*parts, strict=True))
+    means = sums / xp.asarray(facts.divisors(), dtype=xp.float32)
+    return Reduced({name: means[:, i] for i, name in enumerate(STATISTICS)}, encode(greatest), encode(mean))
+
+
+def _reduce_group(s: Scoring, facts: RowFacts, side: int, head: int) -> tuple[Array, Array, Array]:
+    """Heads that share their keys: sums (heads, statistics), and two thumbnails (heads, side_rows, side_keys)."""
+    xp = namespace(s.q)
+    row_edges = edges(s.rows, min(side, s.rows)).tolist()
+    sums = xp.zeros((s.group, len(STATISTICS)), dtype=xp.float32)
+    greatest, mean = [], []
+    for a, b in pairwise(row_edges):
+        top, total = xp.zeros((s.group, s.keys), dtype=xp.float32), xp.zeros((s.group, s.keys), dtype=xp.float32)
+        for rows in _blocks(a, b, max(1, _CELLS // (s.group * s.keys))):
+            p = replay_heads(s, head, head + s.group, rows)
+            sums = sums + _sums(p, rows, facts, xp)
+            top, total = xp.maximum(top, xp.max(p, axis=1)), total + xp.sum(p, axis=1)
+        greatest.append(_pool_keys(top, side, xp.max))
+        mean.append(_pool_keys(total / (b - a), side, xp.mean))
+    return sums, xp.stack(greatest, axis=1), xp.stack(mean, axis=1)
+
+
+def _blocks(start: int, stop: int, size: int) -> list[slice]:
+    return [slice(a, min(stop, a + size)) for a in range(start, stop, size)]
+
+
+def _pool_keys(x: Array, side: int, how: Callable[..., Array]) -> Array:
+    """(heads, keys) to (heads, side_keys)."""
+    key_edges = edges(x.shape[1], min(side, x.shape[1])).tolist()
+    return namespace(x).stack([how(x[:, a:b], axis=1) for a, b in pairwise(key_edges)], axis=1)
+
+
+def _sums(p: Array, rows: slice, facts: RowFacts, xp: Any) -> Array:
+    """float32 (heads, statistics): sums over the counted rows of p (heads, rows, keys)."""
+    counted = np.flatnonzero(facts.counted[rows])
+    if counted.size == 0:
+        return xp.zeros((p.shape[0], len(STATISTICS)), dtype=xp.float32)
+    p = xp.take(p, xp.asarray(counted), axis=1)
+    chosen = counted + rows.start
+    zero, one = (xp.asarray(x, dtype=xp.float32) for x in (0.0, 1.0))
+    mass = xp.sum(p, axis=-1)
+    safe = xp.where(mass == 0, one, mass)  # rows that see nothing
+    information = xp.sum(p * xp.log2(xp.where(p == 0, one, p)), axis=-1)
+    values = {
+        "entropy": (xp.log2(safe) - information / safe) / xp.asarray(facts.log2_visible[chosen]),
+        "max_weight": xp.max(p, axis=-1),
+        "sink": p[:, :, 0],
+    }
+    if facts.positions is not None:
+        values.update(_of_positions(p, safe, chosen, facts, xp))
+    nothing = xp.zeros_like(mass)
+    return xp.stack([xp.sum(xp.maximum(values.get(name, nothing), zero), axis=1) for name in STATISTICS], axis=1)
+
+
+def _of_positions(p: Array, mass: Array, rows: Any, facts: RowFacts, xp: Any) -> dict[str, Array]:
+    """Statistics (heads, rows) that compare a row's position with a key's."""
+    assert facts.positions is not None and facts.repeats is not None
+    own = xp.asarray(facts.positions[rows])[:, None]
+    key = xp.arange(p.shape[2], dtype=own.dtype)[None, :]
+    earlier = facts.repeats.matrix(rows)
+
+    def weight(where: Array) -> Array:
+        return xp.sum(
+            xp.where(xp.asarray(where), p[..., p.shape[2] - where.shape[1] :], xp.asarray(0.0, dtype=xp.float32)),
+            axis=-1,
+        )
+
+    distance = xp.sum(p * xp.astype(xp.abs(own - key), xp.float32), axis=-1) / mass
+    return {
+        "mean_distance": distance,
+        "locality": 1 - distance / xp.asarray(facts.farthest[rows]),
+        "diagonal": weight(key == own),
+        "previous_token": weight(key == own - 1),
+        "duplicate_token": weight(earlier),
+        "induction": weight(earlier[:, :-1]),
+    }
