@@ -95,12 +95,16 @@ export class GridData {
   readonly rows: number;
   private readonly first = new Map<number, number>();
   private readonly byLayer = new Map<number, LayerFacts>();
+  private readonly columns = new Map<string, number>();
   private readonly thumbs: Uint8Array;
   private readonly stats: Float32Array;
   private readonly arrived: Uint8Array;
 
-  constructor(facts: Facts, thumbnails: unknown, statistics: unknown, arrived?: Uint8Array) {
+  private constructor(facts: Facts, thumbs: Uint8Array, stats: Float32Array, arrived: Uint8Array) {
     this.facts = facts;
+    this.thumbs = thumbs;
+    this.stats = stats;
+    this.arrived = arrived;
     const heads: Head[] = [];
     for (const l of facts.layers) {
       this.byLayer.set(l.layer, l);
@@ -112,14 +116,31 @@ export class GridData {
     }
     this.heads = heads;
     this.rows = facts.layers.reduce((most, l) => Math.max(most, l.heads), 0);
-    const size = facts.side_rows * facts.side_keys;
-    this.thumbs = new Uint8Array(heads.length * size);
-    this.thumbs.set(bytes(thumbnails).subarray(0, this.thumbs.length));
-    this.stats = new Float32Array(heads.length * facts.statistics.length).fill(Number.NaN);
-    this.stats.set(floats(statistics).subarray(0, this.stats.length));
-    this.arrived = new Uint8Array(heads.length);
-    if (arrived) this.arrived.set(arrived.subarray(0, heads.length));
-    this.markArrived(0, heads.length);
+    facts.statistics.forEach((s, i) => {
+      this.columns.set(s.key, i);
+    });
+  }
+
+  /** From the traits. The buffers are copied: layers that arrive later are written into the copies. */
+  static from(facts: Facts, thumbnails: unknown, statistics: unknown): GridData {
+    const n = facts.layers.reduce((sum, l) => sum + (l.kind === "attention" ? l.heads : 0), 0);
+    const thumbs = new Uint8Array(n * facts.side_rows * facts.side_keys);
+    thumbs.set(bytes(thumbnails).subarray(0, thumbs.length));
+    const stats = new Float32Array(n * facts.statistics.length).fill(Number.NaN);
+    stats.set(floats(statistics).subarray(0, stats.length));
+    const data = new GridData(facts, thumbs, stats, new Uint8Array(n));
+    data.markArrived(0, n);
+    return data;
+  }
+
+  /** The same arrays under new facts: progress moved on, nothing was sent again. */
+  with(facts: Facts): GridData {
+    return new GridData(facts, this.thumbs, this.stats, this.arrived);
+  }
+
+  /** Both show the same arrays. */
+  shares(other: GridData): boolean {
+    return this.thumbs === other.thumbs;
   }
 
   /** A head has arrived when any of its statistics has, or, where none exist for it, when the run is over. */
@@ -133,11 +154,6 @@ export class GridData {
         this.thumbs.subarray(i * size, (i + 1) * size).some((c) => c > 0);
       if (some || this.facts.phase === "done") this.arrived[i] = 1;
     }
-  }
-
-  /** The same arrays under new facts: progress moved on, nothing was sent again. */
-  with(facts: Facts): GridData {
-    return new GridData(facts, this.thumbs, this.stats, this.arrived);
   }
 
   /** Takes in the results of one layer; false where the layer has no attention. */
@@ -214,8 +230,10 @@ export class GridData {
   }
 
   value(head: Head, key: string): number {
-    const column = this.facts.statistics.findIndex((s) => s.key === key);
-    return column < 0 ? Number.NaN : this.stats[head.index * this.facts.statistics.length + column]!;
+    const column = this.columns.get(key);
+    return column === undefined
+      ? Number.NaN
+      : this.stats[head.index * this.facts.statistics.length + column]!;
   }
 
   /** All heads' values of one statistic, in the order of `heads`. */
@@ -240,8 +258,9 @@ export class GridData {
   /** The head of a layer with the highest value, among those that have one. */
   best(layer: number, key: string): { head: Head; value: number } | null {
     let best: { head: Head; value: number } | null = null;
-    for (const head of this.heads) {
-      if (head.layer !== layer) continue;
+    const first = this.first.get(layer);
+    if (first === undefined) return null;
+    for (const head of this.heads.slice(first, first + (this.byLayer.get(layer)?.heads ?? 0))) {
       const value = this.value(head, key);
       if (!Number.isNaN(value) && (best === null || value > best.value)) best = { head, value };
     }

@@ -40,7 +40,7 @@ export interface DetailEvents {
 }
 
 /** How much of the width the matrix takes where the words stand beside it. */
-const MATRIX_SHARE = 0.38;
+const MATRIX_SHARE = 0.4;
 /** Waiting shorter than this is not worth a word. */
 const QUIET_WAIT = 200;
 
@@ -259,7 +259,7 @@ export class DetailView {
 
   private room(state: DetailState): number {
     if (state.mode === "wide" && !state.beside) return Math.round(state.width * MATRIX_SHARE);
-    return Math.min(state.width, 640);
+    return Math.min(state.width, state.beside ? 560 : 640);
   }
 
   private rings(): void {
@@ -271,14 +271,23 @@ export class DetailView {
       e.style.height = `${Math.round(height)}px`;
     };
     const rings = [this.rowRing, this.columnRing, this.cellRing];
+    this.plate.classList.toggle("lt-thin", (g?.cellX ?? 0) < 3);
     for (const ring of rings) ring.hidden = true;
     if (!g || !reading) return;
     const x = columnX(g, reading.key);
     const y = g.top + reading.query * g.cellY;
     const w = Math.max(3, g.cellX);
     const hh = Math.max(3, g.cellY);
-    put(this.rowRing, g.left - 1, y - 1, g.keys * g.cellX + g.gap + 2, hh + 2);
-    put(this.columnRing, x - 1, g.top - 1, w + 2, g.rows * g.cellY + 2);
+    const all = { x: g.keys * g.cellX + g.gap, y: g.rows * g.cellY };
+    if (g.cellX < 3) {
+      // Cells of a pixel or two: one line through the middle, and a square that can be seen.
+      put(this.rowRing, g.left, y + g.cellY / 2 - 1, all.x, 0);
+      put(this.columnRing, x + g.cellX / 2 - 1, g.top, 0, all.y);
+      put(this.cellRing, x + g.cellX / 2 - 5, y + g.cellY / 2 - 5, 10, 10);
+      return;
+    }
+    put(this.rowRing, g.left - 1, y - 1, all.x + 2, hh + 2);
+    put(this.columnRing, x - 1, g.top - 1, w + 2, all.y + 2);
     put(this.cellRing, x - 2, y - 2, w + 4, hh + 4);
   }
 
@@ -292,6 +301,7 @@ export class DetailView {
     const marks = ticks.map(([at, label]) => {
       const t = h("span", {}, label);
       t.style.left = `${at * 100}%`;
+      if (at === 1 && label.length > 4) t.classList.add("lt-end");
       return t;
     });
     this.legend.replaceChildren(
@@ -304,7 +314,7 @@ export class DetailView {
       ),
     );
     const room = this.geometry;
-    this.legend.style.paddingLeft = room ? `${Math.max(16, Math.min(room.left - 20, 48))}px` : "";
+    this.legend.style.paddingLeft = room ? `${Math.max(20, Math.min(room.left - 20, 48))}px` : "";
   }
 
   private showNotice(): void {

@@ -15,8 +15,8 @@ export interface GridEvents {
   lock(head: Head): void;
   isolate(head: Head): void;
   brush(heads: Head[]): void;
-  /** The pointer rests on a head, or leaves. */
-  preview(head: Head | null): void;
+  /** A click where no head is. */
+  outside(): void;
 }
 
 export interface GridState {
@@ -102,7 +102,7 @@ export class GridView {
 
   /** Shows data in a state. `changed` names heads' pixels that must be drawn anew from their thumbnails. */
   show(data: GridData, state: GridState): void {
-    const fresh = this.data !== data;
+    const fresh = this.data === null || !this.data.shares(data);
     const previous = this.state;
     this.data = data;
     this.state = state;
@@ -121,9 +121,9 @@ export class GridView {
     this.draw(performance.now());
   }
 
-  /** New thumbnails of some heads: their reductions are made again. */
-  refresh(): void {
-    this.painter.forget();
+  /** New thumbnails of a layer: its reductions are made again. */
+  refresh(layer: number): void {
+    this.painter.forget(layer);
   }
 
   get previewing(): boolean {
@@ -201,7 +201,7 @@ export class GridView {
     const column = this.layout.bands[cell.band]!.from + cell.column;
     this.twin.show(this.data.rows, columns, cell.row, column, (r, c) => {
       const at = this.cellAt(r, c);
-      return at !== undefined && at.head === this.state?.locked;
+      return same(at?.head, this.state?.locked);
     });
   }
 
@@ -256,7 +256,7 @@ export class GridView {
 
   private goal(head: Head): number {
     const { isolated, kept } = this.state!;
-    if (isolated) return isolated === head ? 1 : 0;
+    if (isolated) return same(isolated, head) ? 1 : 0;
     return kept[head.index] ? 1 : DIMMED;
   }
 
@@ -296,7 +296,7 @@ export class GridView {
     };
     const small = (this.layout?.cell ?? 0) < 20;
     at(this.lockRing, this.state?.locked, small ? 2 : 2);
-    at(this.hoverRing, this.hovered === this.state?.locked ? null : this.hovered, 2);
+    at(this.hoverRing, same(this.hovered, this.state?.locked) ? null : this.hovered, 2);
     at(this.focusRing, this.focused ? this.cursor : null, 4);
   }
 
@@ -308,7 +308,7 @@ export class GridView {
 
   private under(e: MouseEvent): Head | null {
     const head = this.index?.hit(...this.local(e))?.head ?? null;
-    return head && this.state?.isolated && this.state.isolated !== head ? null : head;
+    return head && this.state?.isolated && !same(this.state.isolated, head) ? null : head;
   }
 
   private point(e: PointerEvent): void {
@@ -317,11 +317,10 @@ export class GridView {
   }
 
   private hover(head: Head | null): void {
-    if (head === this.hovered) return;
+    if (same(head, this.hovered)) return;
     this.hovered = head;
     this.canvas.style.cursor = head ? "pointer" : "";
     this.rings();
-    this.events.preview(head);
     this.delay.stop();
     if (!head) this.card.hide();
     else if (this.card.shown) this.preview(head);
@@ -331,7 +330,10 @@ export class GridView {
   private click(e: MouseEvent): void {
     if (e.shiftKey) return;
     const head = this.under(e);
-    if (!head) return;
+    if (!head) {
+      this.events.outside();
+      return;
+    }
     this.cursor = head;
     this.twin.element.focus({ preventScroll: true });
     this.hovered = head;
@@ -385,7 +387,8 @@ export class GridView {
     const box = this.canvas.getBoundingClientRect();
     const rect = (c: Cell) =>
       new DOMRect(box.left + c.x - 2, box.top + c.y - 2, layout.cell + 4, layout.cell + 4);
-    const locked = state.locked && state.locked !== head ? this.index?.cells[state.locked.index] : undefined;
+    const locked =
+      state.locked && !same(state.locked, head) ? this.index?.cells[state.locked.index] : undefined;
     this.card.show(rect(cell), locked ? [rect(locked)] : [], Math.max(10, Math.min(layout.pitch, 34)));
   }
 
@@ -465,6 +468,11 @@ export function describeHead(data: GridData, head: Head, statistic: string, kept
     kept ? "" : "filtered out",
   ];
   return (data.has(head) ? parts : [parts[0]!, "not computed yet"]).filter(Boolean).join(", ");
+}
+
+/** The same head; both may be of different deliveries of the data. */
+function same(a: Head | null | undefined, b: Head | null | undefined): boolean {
+  return a?.index === b?.index;
 }
 
 /** Ease-out from 0 to 1; 1 outside. */

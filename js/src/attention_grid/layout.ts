@@ -4,9 +4,12 @@ import type { GridData, Head } from "./data";
 
 export type Mode = "wide" | "middle" | "narrow";
 
-/** The layout class of a width (of the widget, not of the window). */
+/** The root's padding, left and right together. */
+const PADDING = 16;
+
+/** The layout class of a width inside the widget's padding (of the widget, not of the window). */
 export function modeOf(width: number): Mode {
-  return width >= 900 ? "wide" : width >= 600 ? "middle" : "narrow";
+  return width + PADDING >= 900 ? "wide" : width + PADDING >= 600 ? "middle" : "narrow";
 }
 
 /** A band: consecutive layers that stand in one row of columns. */
@@ -51,6 +54,9 @@ const BARS = 30;
 const BAND_GAP = 10;
 const MOST_PITCH = 74;
 const LEAST_PITCH = 15;
+/** Between the grid and a detail that stands right of it, and the least width of that detail. */
+export const BESIDE_GAP = 24;
+const LEAST_DETAIL = 480;
 
 /** How many layers stand side by side in a band. */
 function layersPerBand(mode: Mode, room: number, layers: number, rows: number): number {
@@ -84,18 +90,22 @@ function rowTop(data: GridData, row: number, pitch: number, gap: number): number
 /** Lays the grid out in `width` CSS pixels. */
 export function layoutGrid(data: GridData, width: number): Layout {
   const mode = modeOf(width);
-  const wide = build(data, mode, width, false);
-  const tall = mode === "wide" && wide.height > 0.7 * width;
-  return tall ? build(data, mode, width, true) : wide;
+  const below = build(data, mode, width, false);
+  if (mode !== "wide") return below;
+  const small = below.width + BESIDE_GAP + LEAST_DETAIL <= width;
+  return small || below.height > 0.7 * width ? build(data, mode, width, true) : below;
 }
 
 function build(data: GridData, mode: Mode, width: number, beside: boolean): Layout {
   const layers = Math.max(1, data.facts.layers.length);
   const size = groupSize(data);
   const grouped = size > 1;
-  const brackets = grouped && mode === "wide";
-  const labels = brackets ? 40 : 28;
-  const room = (beside ? Math.floor(width * 0.5) : width) - labels;
+  const share = beside ? Math.floor(width * 0.5) : width;
+  const plain = data.rows > 10 ? 32 : 30;
+  // Brackets need room of their own; below 20 px cells the gaps alone show the groups.
+  const bracketed = grouped && size < data.rows && mode === "wide" && (share - 42) / layers >= 20;
+  const labels = bracketed ? plain + 14 : plain;
+  const room = share - labels;
   const perBand = layersPerBand(mode, room, layers, data.rows);
   const pitch = Math.min(MOST_PITCH, Math.max(6, Math.floor((room + 2) / perBand)));
   const cell = pitch - (pitch <= 22 ? 1 : 2);
@@ -122,7 +132,7 @@ function build(data: GridData, mode: Mode, width: number, beside: boolean): Layo
     bands,
     nameColumns: step,
     nameRows: pitch >= 20 ? 1 : pitch >= 12 ? 4 : 8,
-    brackets: brackets && size * pitch >= 28,
+    brackets: bracketed && size * pitch >= 28,
     windows,
     bars: BARS,
     x: (column) => labels + column * pitch,

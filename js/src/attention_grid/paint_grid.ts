@@ -55,17 +55,36 @@ export function maxReduce(
   return out;
 }
 
+function equal(a: Float32Array, b: Float32Array): boolean {
+  return a.every((v, i) => v === b[i]);
+}
+
 export class GridPainter {
   private image: ImageData | null = null;
   private reducedFor = "";
   private reduced = new Map<number, Uint8Array>();
+  private layerOf = new Map<number, number>();
+  private shown: { p: GridPicture; x: Float32Array; y: Float32Array; alpha: Float32Array } | null = null;
   private masks = new Map<string, Uint8Array>();
   private tables = new Map<number, Uint32Array>();
   private tablesFor: Theme | null = null;
 
-  /** Forgets the reductions of heads whose thumbnails changed. */
-  forget(): void {
-    this.reduced.clear();
+  /** Forgets the reductions of a layer whose thumbnails changed, or of all. */
+  forget(layer?: number): void {
+    this.shown = null;
+    for (const index of [...this.reduced.keys()])
+      if (layer === undefined || this.layerOf.get(index) === layer) this.reduced.delete(index);
+  }
+
+  /** Whether the thumbnails' pixels are those of the last time: a lock changes only labels. */
+  private same(p: GridPicture): boolean {
+    const s = this.shown;
+    if (!s || s.alpha.length !== p.alpha.length) return false;
+    const keys = ["data", "layout", "scale", "sinkAside", "running", "theme", "ratio"] as const;
+    return (
+      keys.every((k) => s.p[k] === p[k]) &&
+      [0, 1, 2].every((i) => equal([s.x, s.y, s.alpha][i]!, [p.x, p.y, p.alpha][i]!))
+    );
   }
 
   paint(canvas: HTMLCanvasElement, p: GridPicture): void {
@@ -91,8 +110,13 @@ export class GridPainter {
     width: number,
     height: number,
   ): void {
+    if (this.image && this.same(p)) {
+      ctx.putImageData(this.image, 0, 0);
+      return;
+    }
     if (!this.image || this.image.width !== width || this.image.height !== height)
       this.image = ctx.createImageData(width, height);
+    this.shown = { p, x: p.x.slice(), y: p.y.slice(), alpha: p.alpha.slice() };
     const target = new Uint32Array(this.image.data.buffer);
     target.fill(pixel(p.theme.paper));
     const side = p.layout.cell < SMALL_CELL ? SMALL_SIDE : 64;
@@ -148,6 +172,7 @@ export class GridPainter {
       codes = new Uint8Array(rows * keys);
       rampCodes(small, keys, p.scale, p.sinkAside, codes);
       this.reduced.set(head.index, codes);
+      this.layerOf.set(head.index, head.layer);
     }
     return codes;
   }
@@ -397,7 +422,7 @@ function paintBars(ctx: CanvasRenderingContext2D, p: GridPicture): void {
     ctx.moveTo(layout.labels, base);
     ctx.lineTo(layout.x(band.to - band.from) - (layout.pitch - layout.cell), base);
     ctx.stroke();
-    text(ctx, "max", layout.labels - 6, base - 9, font(theme, 11), css(theme.ink3), "right");
+    text(ctx, "max", layout.labels - 6, base - 9, font(theme, 10), css(theme.ink3), "right");
     for (let i = band.from; i < band.to; i++) {
       const b = best[i];
       if (!b || most <= 0 || b.value <= 0) continue;

@@ -244,6 +244,18 @@ function paintMasked(ctx: CanvasRenderingContext2D, p: MatrixPicture, spans: rea
   if (p.causal) nameMask(ctx, p);
 }
 
+/** Words on the matrix, on a strip of paper so that they can be read over anything. */
+function onPaper(ctx: CanvasRenderingContext2D, theme: Theme, words: string, x: number, y: number): void {
+  const w = ctx.measureText(words).width;
+  const ink = ctx.fillStyle;
+  ctx.fillStyle = css(theme.paper);
+  ctx.fillRect(x - 3, y - 8, w + 6, 15);
+  ctx.fillStyle = ink;
+  ctx.textAlign = "left";
+  ctx.textBaseline = "middle";
+  ctx.fillText(words, x, y);
+}
+
 function nameMask(ctx: CanvasRenderingContext2D, p: MatrixPicture): void {
   const { geometry: g, theme } = p;
   const width = g.keys * g.cellX + g.gap;
@@ -251,14 +263,15 @@ function nameMask(ctx: CanvasRenderingContext2D, p: MatrixPicture): void {
   const words = "masked (future tokens)";
   ctx.font = `10px ${theme.sans}`;
   const w = ctx.measureText(words).width;
-  const x = g.left + width - w - 16;
   const y = g.top + width * 0.105;
-  ctx.fillStyle = css(theme.paper);
-  ctx.fillRect(x - 3, y - 8, w + 6, 15);
+  const room = [g.left + width * 0.105 + 24, g.left + width - 16] as const;
+  const column = p.key === null ? room[1] : columnX(g, p.key);
+  // Right, unless the chosen column stands there; then left of it, where there is room.
+  const crossed = column > room[1] - w - 4 && column < room[1] + 4;
+  const x = (crossed ? column - 6 : room[1]) - w;
+  if (x < room[0]) return;
   ctx.fillStyle = css(theme.ink3);
-  ctx.textAlign = "left";
-  ctx.textBaseline = "middle";
-  ctx.fillText(words, x, y);
+  onPaper(ctx, theme, words, x, y);
 }
 
 function hatching(ctx: CanvasRenderingContext2D, theme: Theme, ratio: number): CanvasPattern | null {
@@ -289,6 +302,28 @@ function paintLabels(ctx: CanvasRenderingContext2D, p: MatrixPicture, labels: Ma
     const x = columnX(g, i) + g.cellX / 2;
     write(ctx, p.theme, name, loud, quiet, "left", x - 1, g.top - 6, -ANGLE);
   });
+  if (p.query !== null && !named(g.cellY)) nameQuery(ctx, p, labels, p.query);
+}
+
+/** Whether cells are large enough for the tokens themselves; else axes carry positions. */
+function named(cell: number): boolean {
+  return Math.ceil(11.5 / cell) <= 4;
+}
+
+/** Where the axes carry positions, the query's line says its token. */
+function nameQuery(
+  ctx: CanvasRenderingContext2D,
+  p: MatrixPicture,
+  labels: MatrixLabels,
+  query: number,
+): void {
+  const { geometry: g, theme } = p;
+  ctx.font = `600 11px ${theme.sans}`;
+  ctx.fillStyle = css(theme.accentText);
+  const words = `query \u2068${shorten(labels.rows[query] ?? "")}\u2069 ${query}`;
+  const right = g.left + g.keys * g.cellX + g.gap;
+  const y = g.top + (query + 0.5) * g.cellY;
+  onPaper(ctx, theme, words, right - ctx.measureText(words).width - 4, y > g.top + 20 ? y - 11 : y + 12);
 }
 
 function paintAxis(
@@ -301,15 +336,15 @@ function paintAxis(
   draw: (i: number, name: string, loud: boolean, quiet: boolean) => void,
 ): void {
   const every = Math.max(1, Math.ceil(11.5 / cell));
-  const numbers = every > 4;
+  const numbers = !named(cell);
   const step = numbers ? roundStep(26 / cell) : every;
   ctx.direction = "ltr";
   for (let i = 0; i < n; i++) {
     const mine = i === chosen;
     const near = chosen !== null && Math.abs(chosen - i) * cell < 12;
     if (!mine && (i % step !== 0 || (near && every > 1))) continue;
-    const name = numbers && !mine ? String(i) : shorten(names[i] ?? String(i));
-    draw(i, name, mine, numbers || (kinds[i] ?? "normal") !== "normal");
+    const name = numbers ? String(i) : shorten(names[i] ?? String(i));
+    draw(i, name, mine, (numbers && !mine) || (kinds[i] ?? "normal") !== "normal");
   }
   ctx.textAlign = "left";
 }

@@ -66,7 +66,7 @@ export class TextStrip {
         "span",
         {},
         long
-          ? "filled: above 0.03 \u00b7 underlined: 0.002 \u2013 0.03 \u00b7 grey: not seen by it"
+          ? "filled \u2265 0.03 \u00b7 underlined \u2265 0.002 \u00b7 grey: not seen"
           : "underline = share of attention, log scale",
       ),
     );

@@ -8,7 +8,7 @@ import type { Filter, GridData, Head, Matrix } from "./data";
 import { DetailView, type HeadStatus } from "./detail";
 import { FiltersView } from "./filters";
 import { describeHead, GridView, headWords } from "./grid";
-import { modeOf } from "./layout";
+import { BESIDE_GAP, modeOf } from "./layout";
 import { compose, type Part, toPng, toSvg } from "./picture";
 import { legend, type Scale } from "./scale";
 import { emptyPanel, errorPanel, ProgressView } from "./states";
@@ -64,6 +64,8 @@ export class AttentionGridView {
   private readonly scale: Segmented<Scale>;
   private readonly sink: Toggle;
   private readonly panel = h("div", { class: "lt-panel", hidden: true });
+  /** Lies over the dimmed grid, so that nothing jumps while a filter is dragged. */
+  private readonly over = h("div", { class: "lt-panel-over", hidden: true });
   private readonly grid: GridView;
   private readonly progress: ProgressView;
   private readonly gridColumn: HTMLElement;
@@ -128,7 +130,7 @@ export class AttentionGridView {
       lock: (head) => this.lock(head),
       isolate: (head) => this.isolate(head),
       brush: (heads) => this.brush(heads),
-      preview: () => undefined,
+      outside: () => this.free(),
     });
     this.progress = new ProgressView(cleanup, () => source.stop());
     this.detail = new DetailView({
@@ -143,7 +145,13 @@ export class AttentionGridView {
       this.sink.element,
       keyHints(),
     );
-    this.gridColumn = h("div", { class: "lt-grid-column" }, this.grid.element, this.progress.element);
+    this.gridColumn = h(
+      "div",
+      { class: "lt-grid-column" },
+      this.grid.element,
+      this.over,
+      this.progress.element,
+    );
     this.body = h("div", { class: "lt-body" }, this.gridColumn, this.detail.element, this.hint);
     const header = h("header", { class: "lt-header" }, this.title, this.provenance);
     root.append(
@@ -187,9 +195,9 @@ export class AttentionGridView {
   }
 
   /** One layer arrived in the present data. */
-  layerArrived(): void {
+  layerArrived(layer: number): void {
     this.kept.key = "";
-    this.grid.refresh();
+    this.grid.refresh(layer);
     this.progress.heard();
     this.frame.ask();
   }
@@ -431,7 +439,7 @@ export class AttentionGridView {
       return;
     }
     const { state, theme, ratio } = this;
-    const width = layout.beside ? this.width - layout.width - 24 : this.width;
+    const width = layout.beside ? this.width - layout.width - BESIDE_GAP : this.width;
     this.detail.show(this.data, {
       head,
       status: this.status,
@@ -522,8 +530,11 @@ export class AttentionGridView {
           : none
             ? emptyPanel(this.data, this.state.filter, (filter) => this.setFilter(filter, true), clear)
             : null;
-    this.panel.hidden = panel === null;
-    this.panel.replaceChildren(...(panel ? [panel] : []));
+    for (const place of [this.panel, this.over]) {
+      const mine = panel !== null && (place === this.over) === none;
+      place.hidden = !mine;
+      place.replaceChildren(...(mine ? [panel] : []));
+    }
   }
 
   private footer(): HTMLElement {

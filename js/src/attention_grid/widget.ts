@@ -34,6 +34,8 @@ type Message =
 
 /** A kernel that has not answered after this long is gone, or busy with a cell. */
 const ANSWER = 3000;
+/** What the host of an exported page answers to a request. */
+const NO_KERNEL = "needs a kernel";
 /** At most ten trait changes a second go to the kernel while something is dragged. */
 const PACE = 100;
 /** Heads' matrices kept at hand. */
@@ -120,7 +122,7 @@ class Heads {
 
   error(id: string, message: string): boolean {
     const request = this.settle(id);
-    request?.fail(new HeadUnavailable("error", message));
+    request?.fail(new HeadUnavailable(message === NO_KERNEL ? "no-kernel" : "error", message));
     return request !== undefined;
   }
 
@@ -166,7 +168,7 @@ const render: Render<Traits> = ({ model, el }) => {
   // Progress comes as messages, between changes of the trait `facts`: they are joined here.
   let progress: Partial<Facts> = {};
   const facts = (): Facts => ({ ...model.get("facts"), ...progress });
-  const makeData = () => new GridData(facts(), model.get("thumbnails"), model.get("statistics"));
+  const makeData = () => GridData.from(facts(), model.get("thumbnails"), model.get("statistics"));
   let data = makeData();
   const heads = new Heads(model, (live) => view.setLive(live));
   const pace = new Timer(cleanup);
@@ -237,7 +239,7 @@ const render: Render<Traits> = ({ model, el }) => {
   listen("change:statistics", () => dataChanged(false));
 
   const onMessage = (message: Message, buffers: DataView[]) => {
-    view.setLive(true);
+    if (facts().live) view.setLive(true);
     if (message.type === "head") heads.head(message, buffers[0]);
     if (message.type === "error" && !heads.error(message.id, message.message) && !message.id) {
       progress = { ...progress, phase: "error", message: message.message };
@@ -248,7 +250,7 @@ const render: Render<Traits> = ({ model, el }) => {
       progress = { ...progress, done: message.done, total: message.total };
       data = data.with(facts());
       view.setData(data);
-      view.layerArrived();
+      view.layerArrived(message.layer);
     }
     if (message.type === "state") {
       const { phase, done, total, message: words } = message;
