@@ -65,14 +65,14 @@ def ramp(stops: list[str]) -> Array:
     at = np.linspace(0, len(stops) - 1, 256)
     low = np.minimum(at.astype(int), len(stops) - 2)
     mixed = table[low] + (table[low + 1] - table[low]) * (at - low)[:, None]
-    table = np.floor(mixed + 0.5)  # as JavaScript rounds
-    return table.astype(np.uint8)
+    table = np.floor(mixed + 0.5).astype(np.uint8)  # as JavaScript rounds
+    return table
 
 
 def mix(table: Array, paper: str, share: float) -> Array:
     """uint8, like `table`: `share` of the colour, the rest paper."""
-    mixed = np.floor(rgb(paper) + (table.astype(np.float64) - rgb(paper)) * share + 0.5)
-    return mixed.astype(np.uint8)
+    mixed: Array = np.floor(rgb(paper) + (table.astype(np.float64) - rgb(paper)) * share + 0.5).astype(np.uint8)
+    return mixed
 
 
 def places(codes: Array, scale: str, sink_aside: bool) -> Array:

@@ -150,7 +150,14 @@ class AttentionGrid(TelemetryWidget):
                 setattr(self, name, value)
 
     def _event(self, event: TraceEvent) -> None:
-        """Comes in the thread of the run."""
+        """Comes in the thread of the run, which must not end because it cannot be drawn."""
+        try:
+            self._follow(event)
+        except Exception as error:  # noqa: BLE001
+            words = f"this widget cannot draw the run ({type(error).__name__}: {error}); the run itself goes on"
+            self.facts = {**self.facts, "phase": "error", "message": words}
+
+    def _follow(self, event: TraceEvent) -> None:
         if event.kind == "start" and event.trace is not None:
             self._take(event.trace)
             self._show("computing")

@@ -1,0 +1,361 @@
+"""AttentionGrid in Python: what it tells the browser, how it answers, what it refuses, what it leaves behind."""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+import threading
+import time
+import types
+import warnings
+import weakref
+
+import numpy as np
+import pytest
+import traitlets
+
+import llamatelemetry_widget as lt
+from llamatelemetry_widget.analysis.attention import STATISTICS
+from llamatelemetry_widget.trace import LayerFacts
+from llamatelemetry_widget.widgets import attention_facts, base
+
+from .conftest import PROMPT
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)
+
+
+# --------------------------------------------------------------- what is told
+
+
+def test_facts_say_what_the_trace_holds(trace, wired):
+    grid, _ = wired(trace)
+    facts = grid.facts
+    assert facts["tokens"] == trace.tokens
+    assert facts["kinds"] == trace.token_kinds
+    assert [layer["layer"] for layer in facts["layers"]] == list(range(30))
+    assert facts["layers"][17]["heads"] == 9
+    assert facts["layers"][17]["kv_heads"] == 3
+    assert facts["layers"][17]["stages"] == list(trace.stages(17))
+    assert facts["layers"][17]["scale"] == pytest.approx(0.125)
+    assert [s["key"] for s in facts["statistics"] if s["histogram"]] == list(STATISTICS[:5])
+    assert facts["provenance"] == trace.provenance
+    assert facts["phase"] == "done"
+    json.dumps(facts, allow_nan=False)
+
+
+def test_thumbnails_and_statistics_stand_in_the_order_of_head_stats(trace, wired):
+    grid, _ = wired(trace)
+    row = 17 * 9 + 5
+    assert np.array_equal(grid.thumbnails[row], trace.layer_reduced(17).thumb_max[5])
+    assert np.allclose(grid.statistics, grid.head_stats[list(STATISTICS)], equal_nan=True)
+    assert grid.to_numpy().shape == (270, 24, 24)
+    exact = trace.attention(17, 5)
+    shown = grid.to_numpy()[row]
+    assert np.isnan(shown[0, 1:]).all()
+    assert np.allclose(np.nan_to_num(shown), np.where(exact >= 1e-4, exact, 0), rtol=0.02, atol=1e-6)
+
+
+def test_w5_no_warning_and_no_text_instead_of_numbers(trace, wired):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        grid, _ = wired(trace, selected_layer=np.int64(17), selected_head=np.int32(5), sink_aside=np.bool_(True))
+        state = grid.get_state()
+    json.dumps({k: v for k, v in state.items() if k not in ("thumbnails", "statistics", "embedded_data")}, allow_nan=False)
+
+
+def test_w8_thumbnails_of_a_thousand_heads_fit_the_saved_notebook():
+    layers = [LayerFacts(layer, "attention", "", 32, 8) for layer in range(32)]
+    assert attention_facts.sides(layers, 2048, 2048) == (32, 32)
+    assert attention_facts.sides(layers[:8], 2048, 2048) == (64, 64)
+    assert attention_facts.sides(layers, 51, 51) == (26, 26)
+
+
+def test_layers_without_attention_are_told_with_their_reason(zoo_hybrid, wired):
+    grid, _ = wired(zoo_hybrid)
+    kinds = {layer["kind"] for layer in grid.facts["layers"]}
+    without = [layer for layer in grid.facts["layers"] if layer["kind"] == "none"]
+    assert kinds == {"attention", "none"}
+    assert all(layer["reason"] and layer["heads"] == 0 for layer in without)
+    assert len(grid.thumbnails) == sum(layer["heads"] for layer in grid.facts["layers"])
+    with pytest.raises(traitlets.TraitError, match="has no attention to select"):
+        grid.selected_layer = without[0]["layer"]
+
+
+# ------------------------------------------------------------------- messages
+
+
+def test_a_head_comes_back_under_the_id_of_its_request(trace, wired):
+    _, wire = wired(trace)
+    wire.say(type="head", id="view-1", layer=17, head=5, stage="softmax")
+    ((answer, (buffer,)),) = wire.customs("head")
+    matrix = np.frombuffer(bytes(buffer), np.float32).reshape(answer["rows"], answer["keys"])
+    assert answer == {**answer, "id": "view-1", "layer": 17, "head": 5, "stage": "softmax", "rows": 24, "keys": 24}
+    assert np.isnan(matrix[np.triu_indices(24, 1)]).all()
+    assert np.allclose(np.nansum(matrix, 1), 1, atol=1e-3)
+
+
+@pytest.mark.parametrize("stage", ["scores", "scaled", "masked", "softmax"])
+def test_every_stage_is_the_traces_own(trace, wired, stage):
+    _, wire = wired(trace)
+    wire.say(type="head", id="1", layer=3, head=2, stage=stage)
+    ((answer, (buffer,)),) = wire.customs("head")
+    matrix = np.frombuffer(bytes(buffer), np.float32).reshape(answer["rows"], answer["keys"])
+    seen = np.tril_indices(24)
+    assert np.array_equal(matrix[seen], trace.attention(3, 2, stage)[seen])
+    assert np.isnan(matrix).any() == (stage in ("masked", "softmax"))
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        ({"layer": 99, "head": 0}, "layer 99"),
+        ({"layer": 0, "head": 9}, "head 9 does not exist"),
+        ({"layer": 0, "head": 0, "stage": "nonsense"}, "stage 'nonsense'"),
+        ({"layer": "x", "head": 0}, "ValueError"),
+        ({}, "KeyError"),
+    ],
+)
+def test_a_request_that_fails_is_answered_under_its_id(trace, wired, message, words):
+    _, wire = wired(trace)
+    wire.say(type="head", id="7", **message)
+    ((answer, _),) = wire.customs()
+    assert answer["type"] == "error"
+    assert answer["id"] == "7"
+    assert words in answer["message"]
+
+
+@pytest.mark.parametrize("content", [{"type": "nonsense"}, {}])
+def test_a_message_that_is_not_known_does_no_harm(trace, wired, content):
+    _, wire = wired(trace)
+    wire.say(**content)
+    assert wire.customs("error")
+
+
+def test_two_widgets_of_one_model_answer_each_for_itself(trace, wired):
+    (_, one), (_, two) = wired(trace), wired(trace)
+    one.say(type="head", id="a", layer=1, head=1)
+    two.say(type="head", id="b", layer=2, head=2)
+    assert [c["id"] for c, _ in one.customs("head")] == ["a"]
+    assert [c["id"] for c, _ in two.customs("head")] == ["b"]
+
+
+def test_resync_sends_the_whole_state(trace, wired):
+    _, wire = wired(trace)
+    wire.say(type="resync")
+    ((message, buffers),) = [sent for sent in wire.sent if sent[0]["method"] == "update"]
+    assert "facts" in message["state"]
+    assert message["buffer_paths"] == [["thumbnails"], ["statistics"]]
+    assert len(buffers) == 2
+
+
+# ------------------------------------------------------------------ selection
+
+
+def test_selection_is_readable_settable_and_observable(trace, wired):
+    grid, wire = wired(trace)
+    seen = []
+    grid.observe(lambda change: seen.append((change["name"], change["new"])), ["selected_layer", "selected_head"])
+    wire.change(selected_layer=17, selected_head=5, selected_tokens=[23, 6])
+    assert grid.locked == (17, 5)
+    assert grid.selected_tokens == [23, 6]
+    assert sorted(seen) == [("selected_head", 5), ("selected_layer", 17)]
+    grid.select(None)
+    assert grid.locked is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("selected_layer", 30, "layer 30 is not in this trace: it has 0 to 29"),
+        ("selected_head", 9, "head 9 does not exist: this trace has heads 0 to 8"),
+        ("selected_tokens", [24], "query token 24 does not exist: the prompt has tokens 0 to 23"),
+        ("selected_tokens", [0, 24], "key token 24"),
+        ("filter", {"inductoin": [0, 1]}, "filter 'inductoin' is no statistic: choose from induction"),
+        ("scale", "cubic", "scale"),
+        ("sort", "beauty", "sort"),
+        ("theme", "blue", "theme"),
+    ],
+)
+def test_a_value_that_does_not_exist_is_refused_in_words(trace, wired, name, value, words):
+    grid, _ = wired(trace)
+    before = getattr(grid, name)
+    with pytest.raises(traitlets.TraitError, match=words.replace("[", r"\[")):
+        setattr(grid, name, value)
+    assert getattr(grid, name) == before
+
+
+def test_the_locked_head_is_kept_in_the_state_for_readers_without_a_kernel(trace, wired):
+    grid, _ = wired(trace)
+    grid.select(17, 5)
+    assert grid.embedded == {"17,5": 0}
+    assert np.array_equal(np.nan_to_num(grid.embedded_data[0]), trace.attention(17, 5))
+
+
+def test_the_filter_keeps_the_heads_that_pass(trace, wired):
+    grid, _ = wired(trace)
+    assert grid.kept().all()
+    grid.filter = {"previous_token": [0.6, None]}
+    assert set(np.flatnonzero(grid.kept())) == set(grid.head_stats.query("previous_token >= 0.6").index)
+
+
+# ------------------------------------------------------------- a running trace
+
+
+def test_a_running_trace_fills_in_layer_by_layer(model, wired):
+    running = model.start_trace(PROMPT * 12)
+    grid, wire = wired(running)
+    assert grid.facts["phase"] == "computing"
+    running.result()
+    wait_for(lambda: grid.facts["phase"] == "done")
+    phases = [state["facts"]["phase"] for state in wire.updates() if "facts" in state]
+    assert phases[0] == "computing"
+    assert phases[-1] == "done"
+    layers = wire.customs("layer")
+    assert layers
+    for content, (thumbs, stats) in layers:
+        row = content["layer"] * 9
+        assert bytes(thumbs) == grid.thumbnails[row : row + 9].tobytes()
+        assert bytes(stats) == grid.statistics[row : row + 9].tobytes()
+        assert content["facts"]["mask"] == "causal"
+    whole = lt.AttentionGrid(running.result())
+    assert np.array_equal(grid.thumbnails, whole.thumbnails)
+    assert grid.facts == whole.facts
+
+
+def test_w7_a_run_sends_at_most_ten_messages_a_second(model, wired):
+    running = model.start_trace(PROMPT * 20)
+    grid, wire = wired(running)
+    times = []
+    send = grid._send
+    grid._send = lambda message, buffers=None: (times.append(time.monotonic()), send(message, buffers))
+    running.result()
+    wait_for(lambda: grid.facts["phase"] == "done")
+    # the beginning and the end are sent at once, whatever came just before
+    assert len(times) <= 10 * (times[-1] - times[0]) + 4
+    assert wire.sent
+
+
+def test_a_widget_that_fails_does_not_stop_the_run(model, wired):
+    running = model.start_trace(PROMPT * 4)
+    grid, _ = wired(running)
+    grid._state = lambda *_: 1 / 0
+    assert running.result().tokens
+    wait_for(lambda: grid.facts["phase"] == "error")
+    assert "the run itself goes on" in grid.facts["message"]
+
+
+def test_w3_stop_cancels_the_run_and_what_came_stays(model, wired):
+    running = model.start_trace(PROMPT * 40)
+    grid, wire = wired(running)
+    wait_for(lambda: grid.facts["layers"])
+    wire.say(type="stop")
+    with pytest.raises(lt.EngineCancelled):
+        running.result()
+    wait_for(lambda: grid.facts["phase"] == "cancelled")
+    assert model.trace(PROMPT, progress=False).tokens  # the model stays usable
+
+
+def test_stop_after_the_end_says_how_it_ended(trace, wired):
+    _, wire = wired(trace)
+    wire.say(type="stop")
+    ((state, _),) = wire.customs("state")
+    assert state["phase"] == "done"
+
+
+def test_a_run_that_fails_says_why(model, wired):
+    grid, _ = wired(model.start_trace("lamp " * 9000))
+    wait_for(lambda: grid.facts["phase"] == "error")
+    assert "tokens" in grid.facts["message"]
+    assert "tokens" in grid._repr_mimebundle_()[0]["text/html"]
+
+
+def test_anything_else_than_a_trace_is_refused():
+    with pytest.raises(lt.LlamaTelemetryError, match=r"shows a Trace \(model.trace\(…\)\), not str"):
+        lt.AttentionGrid("a prompt")
+
+
+def test_a_part_that_does_not_exist_is_refused(trace):
+    with pytest.raises(lt.LlamaTelemetryError, match="part 'cross' does not exist in this trace: it has self"):
+        lt.AttentionGrid(trace, part="cross")
+
+
+# -------------------------------------------------------------------- display
+
+
+def test_w9_every_display_carries_a_picture_and_words(trace, wired):
+    grid, _ = wired(trace)
+    data, _ = grid._repr_mimebundle_()
+    assert data[WIDGET]["model_id"] == grid.model_id
+    assert "SmolLM2" in data["text/plain"]
+    assert "data:image/svg+xml;base64," in data["text/html"]
+    assert "L16 H0" in data["text/html"]
+    assert "script" not in data["text/html"]
+    assert len(data["text/html"]) < 300_000
+
+
+def test_v1_kaggle_gets_the_picture_alone_with_one_line_why(trace, wired, monkeypatch):
+    monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Interactive")
+    grid, _ = wired(trace)
+    data, _ = grid._repr_mimebundle_()
+    assert WIDGET not in data
+    assert "Kaggle&#x27;s page cannot load widgets" in data["text/html"]
+    monkeypatch.setenv("LLAMATELEMETRY_DISPLAY", "widget")
+    assert WIDGET in grid._repr_mimebundle_()[0]
+
+
+def test_v3_the_custom_widget_manager_of_colab_is_enabled(trace, wired, monkeypatch):
+    calls = []
+    output = types.ModuleType("google.colab.output")
+    output.enable_custom_widget_manager = lambda: calls.append(1)
+    output._widgets = types.SimpleNamespace(_installed_url="https://colab.example/manager.js")
+    monkeypatch.setitem(sys.modules, "google.colab.output", output)
+    grid, _ = wired(trace)
+    _, metadata = grid._repr_mimebundle_()
+    assert calls
+    assert metadata[WIDGET]["colab"]["custom_widget_manager"]["url"] == "https://colab.example/manager.js"
+
+
+def test_a_frontend_that_was_not_built_is_said(trace, monkeypatch, tmp_path):
+    monkeypatch.setattr(base, "STATIC", tmp_path)
+    with pytest.raises(lt.LlamaTelemetryError, match="is not built .* npm run build"):
+        lt.AttentionGrid(trace)
+
+
+def test_a_closed_widget_displays_as_a_picture_and_is_freed(trace):
+    grid = lt.AttentionGrid(trace)
+    grid.close()
+    data, _ = grid._repr_mimebundle_()
+    assert WIDGET not in data
+    assert "was closed" in data["text/html"]
+    gone = weakref.ref(grid)
+    del grid
+    gc.collect()
+    assert gone() is None
+
+
+def test_g3_a_widget_can_be_made_in_a_thread(trace):
+    made = []
+    thread = threading.Thread(target=lambda: made.append(lt.AttentionGrid(trace)))
+    thread.start()
+    thread.join()
+    assert made[0].facts["n_tokens"] == 24
+    made[0].close()
+
+
+def test_w5_a_row_of_nan_is_drawn_as_no_value(trace, wired):
+    grid, _ = wired(trace)
+    table = grid.statistics.copy()
+    table[0] = np.nan
+    grid.statistics = table
+    grid.filter = {"sink": [0, 1]}
+    assert not grid.kept()[0]
+    assert '"statistics":null' not in grid.to_html()
+    assert grid.to_png().startswith(b"\x89PNG")
