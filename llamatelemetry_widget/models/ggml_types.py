@@ -1,6 +1,7 @@
 """ggml's tensor types: code -> name, weights per block, bytes per block. Codes that are not here are shown as unknown.
 
-The list is open: new types appear with new releases, and a file that has one can still be looked at.
+In: a tensor's type code, or a file's `general.file_type`. Out: what llama.cpp calls it (`ggml.h`, `llama.h`). The list
+is open: new types appear with new releases, and a file that has one can still be looked at.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _KNOWN = {
     6: ("Q5_0", 32, 22),
     7: ("Q5_1", 32, 24),
     8: ("Q8_0", 32, 34),
-    9: ("Q8_1", 32, 40),
+    9: ("Q8_1", 32, 36),
     10: ("Q2_K", 256, 84),
     11: ("Q3_K", 256, 110),
     12: ("Q4_K", 256, 144),
@@ -46,11 +47,18 @@ _KNOWN = {
     28: ("F64", 1, 8),
     29: ("IQ1_M", 256, 56),
     30: ("BF16", 1, 2),
+    31: ("Q4_0_4_4", 32, 18),  # 31 to 33 and 36 to 38 are repacked forms that llama.cpp no longer runs
+    32: ("Q4_0_4_8", 32, 18),
+    33: ("Q4_0_8_8", 32, 18),
     34: ("TQ1_0", 256, 54),
     35: ("TQ2_0", 256, 66),
+    36: ("IQ4_NL_4_4", 32, 18),
+    37: ("IQ4_NL_4_8", 32, 18),
+    38: ("IQ4_NL_8_8", 32, 18),
     39: ("MXFP4", 32, 17),
     40: ("NVFP4", 64, 36),
     41: ("Q1_0", 128, 18),
+    42: ("Q2_0", 64, 18),
 }
 
 # general.file_type: what the maker of a file says it mostly is
@@ -85,11 +93,15 @@ FILE_TYPES = {
     30: "IQ4_XS",
     31: "IQ1_M",
     32: "BF16",
+    33: "Q4_0_4_4",
+    34: "Q4_0_4_8",
+    35: "Q4_0_8_8",
     36: "TQ1_0",
     37: "TQ2_0",
     38: "MXFP4_MOE",
     39: "NVFP4",
     40: "Q1_0",
+    41: "Q2_0",
 }
 
 
