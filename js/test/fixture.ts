@@ -22,10 +22,11 @@ export function gridData(changes: Partial<Facts> = {}): GridData {
 
 type Listener = (...args: unknown[]) => void;
 
-/** Traits, events and messages as the views see them; `sent` is what went to the kernel. */
+/** Traits, events and messages as the views see them; `sent` is what went to the kernel, pings aside. */
 export class FakeModel {
   readonly sent: Record<string, unknown>[] = [];
   saves = 0;
+  pings = 0;
   private readonly listeners: [string, Listener][] = [];
   widget_manager: unknown = undefined;
   readonly state: Record<string, unknown>;
@@ -64,7 +65,8 @@ export class FakeModel {
   }
 
   send(message: Record<string, unknown>): void {
-    this.sent.push(message);
+    if (message.type === "ping") this.pings++;
+    else this.sent.push(message);
   }
 
   on(event: string, listener: Listener): void {

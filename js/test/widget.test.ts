@@ -102,7 +102,7 @@ describe("AttentionGrid", () => {
     expect(press(grid, "Escape").defaultPrevented).toBe(false);
   });
 
-  test("a slider filters, and the trait holds pairs of numbers", async () => {
+  test("a slider filters, and an open end is null", async () => {
     const model = new FakeModel();
     const el = show(model);
     const slider = el.querySelector<HTMLInputElement>(".lt-slider")!;
@@ -110,9 +110,9 @@ describe("AttentionGrid", () => {
     slider.dispatchEvent(new Event("input"));
     slider.dispatchEvent(new Event("change"));
     await settle();
-    const [lo, hi] = (model.get("filter") as Record<string, [number, number]>).induction!;
+    const [lo, hi] = (model.get("filter") as Record<string, [number, number | null]>).induction!;
     expect(lo).toBeCloseTo(0.1, 1);
-    expect(Number.isFinite(hi)).toBe(true);
+    expect(hi).toBeNull();
     expect(text(el, ".lt-stat-range")).toContain("≥");
     expect(slider.getAttribute("aria-valuetext")).toContain("0.1");
     el.querySelector<HTMLButtonElement>(".lt-total button")!.click();
@@ -304,6 +304,7 @@ describe("the kernel", () => {
     model.receive({ type: "state", phase: "done", done: 30, total: 30, message: "" });
     await settle();
     expect(text(el, ".lt-provenance")).not.toContain("not live");
+    expect(model.pings).toBe(1);
     expect(model.sent.filter((m) => m.type === "head").length).toBe(2);
   });
 
@@ -340,6 +341,51 @@ describe("the kernel", () => {
     await settle();
     expect(text(el, ".lt-notice")).toContain("30 × 24");
   });
+});
+
+describe("cross attention", () => {
+  test("names queries and keys by their own texts", async () => {
+    const query_tokens = facts.tokens.map((_, i) => `q${i}`);
+    const model = new FakeModel({ facts: { ...facts, query_tokens }, selected_layer: 17, selected_head: 5 });
+    const el = show(model);
+    model.answerHead();
+    await settle();
+    expect(text(el, ".lt-sentence")).toContain("q23₂₃looks at·lamp₆");
+    el.querySelectorAll<HTMLElement>(".lt-word")[3]!.click();
+    expect(model.get("selected_tokens")).toEqual([23, 3]);
+  });
+});
+
+test("a run that has not begun shows what is happening, and nothing else", async () => {
+  const nothing = {
+    layers: [],
+    statistics: [],
+    tokens: [],
+    kinds: [],
+    n_tokens: 0,
+    side_rows: 0,
+    side_keys: 0,
+    done: 0,
+    total: 0,
+  };
+  const empty = new DataView(new ArrayBuffer(0));
+  const starting = {
+    ...facts,
+    ...nothing,
+    phase: "computing",
+    message: "starting the model",
+    provenance: "",
+  };
+  const model = new FakeModel({ facts: starting, thumbnails: empty, statistics: empty });
+  const el = show(model);
+  await vi.advanceTimersByTimeAsync(300);
+  expect(text(el, ".lt-progress-text")).toContain("starting the model");
+  model.state.facts = facts;
+  model.state.thumbnails = thumbnails;
+  model.state.statistics = statistics;
+  for (const name of ["facts", "thumbnails", "statistics"]) model.emit(`change:${name}`);
+  await settle();
+  expect(text(el, ".lt-kept")).toBe("270 of 270 heads");
 });
 
 describe("views", () => {

@@ -33,6 +33,8 @@ export interface Facts {
   readonly n_tokens: number;
   readonly tokens: readonly string[];
   readonly kinds: readonly string[];
+  /** Tokens of the rows, where they are others than the keys (cross attention). */
+  readonly query_tokens?: readonly string[];
   readonly layers: readonly LayerFacts[];
   readonly statistics: readonly StatisticFacts[];
   readonly side_rows: number;
@@ -167,6 +169,20 @@ export class GridData {
     this.stats.set(floats(statistics).subarray(0, facts.heads * n), first * n);
     this.arrived.fill(1, first, first + facts.heads);
     return true;
+  }
+
+  /** The tokens that look. */
+  get queries(): readonly string[] {
+    return this.facts.query_tokens ?? this.facts.tokens;
+  }
+
+  /** Queries and keys are the same text. */
+  get same(): boolean {
+    const { queries } = this;
+    return (
+      queries === this.facts.tokens ||
+      (queries.length === this.facts.n_tokens && queries.every((t, i) => t === this.facts.tokens[i]))
+    );
   }
 
   layer(layer: number): LayerFacts | undefined {

@@ -80,7 +80,7 @@ export class DetailView {
     this.wait = new Timer(cleanup);
     this.tipDelay = new Timer(cleanup);
     this.twin = new Twin("Attention matrix", "detail", (row, key) => this.say(row, key), String(++views));
-    this.strip = new TextStrip(cleanup, (query) => events.tokens([query]));
+    this.strip = new TextStrip(cleanup, (token) => this.chooseInText(token));
     this.plate.append(
       this.canvas,
       this.columnRing,
@@ -204,6 +204,12 @@ export class DetailView {
     ];
   }
 
+  /** A token of the text is the query; in cross attention the text is the keys', so it is the key. */
+  private chooseInText(token: number): void {
+    if (this.data?.same) this.events.tokens([token]);
+    else if (this.reading) this.events.tokens([this.reading.query, token]);
+  }
+
   private pick(): void {
     const { matrix, state } = this;
     this.reading = null;
@@ -219,10 +225,8 @@ export class DetailView {
     if (!matrix || !state || !data) return;
     const ctx = this.canvas.getContext("2d");
     if (!ctx) return;
-    const named = matrix.rows === data.facts.n_tokens && matrix.keys === data.facts.n_tokens;
-    const labels = named
-      ? { rows: data.facts.tokens, keys: data.facts.tokens, kinds: data.facts.kinds }
-      : null;
+    const named = matrix.rows === data.queries.length && matrix.keys === data.facts.n_tokens;
+    const labels = named ? { rows: data.queries, keys: data.facts.tokens, kinds: data.facts.kinds } : null;
     const room = this.room(state);
     const tight = (room * 0.8) / matrix.keys < 2.9;
     const space = labels
@@ -358,7 +362,7 @@ export class DetailView {
           ...others,
         ];
     this.sentence.replaceChildren(
-      h("span", { class: "lt-chip" }, tokenName(data, r.query)),
+      h("span", { class: "lt-chip" }, queryName(data, r.query)),
       h("span", { class: "lt-verb" }, "looks at"),
       h("span", { class: "lt-chip lt-chip-on" }, tokenName(data, r.key)),
       h("span", { class: "lt-big" }, masked ? "\u2013" : smallWeight(r.weight)),
@@ -421,9 +425,9 @@ export class DetailView {
     const { matrix, data } = this;
     if (!matrix || !data || !this.exact) return null;
     const value = matrix.data[row * matrix.keys + key];
-    const name = (i: number) => `${data.facts.tokens[i] ?? "token"} ${i}`;
+    const name = (tokens: readonly string[], i: number) => `${tokens[i] ?? "token"} ${i}`;
     if (value === undefined) return null;
-    return `${name(row)} looks at ${name(key)}: ${Number.isNaN(value) ? "masked" : smallWeight(value)}`;
+    return `${name(data.queries, row)} looks at ${name(data.facts.tokens, key)}: ${Number.isNaN(value) ? "masked" : smallWeight(value)}`;
   }
 
   private at(e: MouseEvent): [number, number] | null {
@@ -457,7 +461,7 @@ export class DetailView {
           : "outside the window"
         : smallWeight(value);
       this.tip.element.replaceChildren(
-        tokenName(data, row),
+        queryName(data, row),
         h("span", { class: "lt-quiet" }, " \u2192 "),
         tokenName(data, key),
         h("b", {}, ` ${words}`),
@@ -475,6 +479,13 @@ export class DetailView {
     this.twin.element.focus({ preventScroll: true });
     this.events.tokens([at[0], at[1]]);
   }
+}
+
+/** The same for a token that looks; in cross attention it is of another text. */
+function queryName(data: GridData, index: number): HTMLElement {
+  return data.same
+    ? tokenName(data, index)
+    : h("bdi", { class: "lt-mono" }, `${data.queries[index] ?? ""}${subscript(index)}`);
 }
 
 /** "·lamp₆", isolated against its neighbours' writing direction. */

@@ -64,6 +64,8 @@ export class GridView {
   private hovered: Head | null = null;
   private cursor: Head | null = null;
   private focused = false;
+  /** The focus came by keyboard: only then its ring is drawn. */
+  private byKeys = true;
   private x = new Float32Array(0);
   private y = new Float32Array(0);
   private alpha = new Float32Array(0);
@@ -174,6 +176,7 @@ export class GridView {
   }
 
   private moveCursor(head: Head): void {
+    this.byKeys = true;
     this.cursor = head;
     this.hovered = head;
     this.rings();
@@ -189,7 +192,10 @@ export class GridView {
   private focus(on: boolean): void {
     this.focused = on;
     if (on && !this.cursor) this.cursor = this.state?.locked ?? this.data?.heads[0] ?? null;
-    if (!on) this.hover(null);
+    if (!on) {
+      this.hover(null);
+      this.byKeys = true;
+    }
     this.rings();
     this.showTwin();
   }
@@ -296,8 +302,10 @@ export class GridView {
     };
     const small = (this.layout?.cell ?? 0) < 20;
     at(this.lockRing, this.state?.locked, small ? 2 : 2);
-    at(this.hoverRing, same(this.hovered, this.state?.locked) ? null : this.hovered, 2);
-    at(this.focusRing, this.focused ? this.cursor : null, 4);
+    const focus = this.focused && this.byKeys ? this.cursor : null;
+    const ringed = same(this.hovered, this.state?.locked) || (focus && same(this.hovered, focus));
+    at(this.hoverRing, ringed ? null : this.hovered, 2);
+    at(this.focusRing, focus, 4);
   }
 
   private local(e: MouseEvent): [number, number] {
@@ -335,6 +343,7 @@ export class GridView {
       return;
     }
     this.cursor = head;
+    this.byKeys = false;
     this.twin.element.focus({ preventScroll: true });
     this.hovered = head;
     this.events.lock(head);

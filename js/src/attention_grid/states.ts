@@ -62,6 +62,10 @@ export class ProgressView {
     this.line.setAttribute("aria-valuemax", String(facts.total));
     this.line.setAttribute("aria-valuenow", String(facts.done));
     if (this.asked) return;
+    if (facts.n_tokens === 0) {
+      this.words.textContent = facts.message;
+      return;
+    }
     const arrived =
       facts.done > 0 ? "finished layers are already clickable" : facts.message || "reading the prompt";
     this.words.textContent = `${plural(facts.n_tokens, "token")} \u00b7 ${arrived}`;

@@ -31,7 +31,7 @@ export class TextStrip {
   private spans: HTMLElement[] = [];
   private from = 0;
   private for: GridData | null = null;
-  private query = -1;
+  private cursor = -1;
   private readonly id = `lt-strip-${++TextStrip.views}`;
   private static views = 0;
 
@@ -50,10 +50,10 @@ export class TextStrip {
     const fits = matrix !== null && matrix.keys === data.facts.n_tokens;
     this.element.hidden = !fits || !reading;
     if (!matrix || !reading || this.element.hidden) return;
-    this.query = reading.query;
+    this.cursor = data.same ? reading.query : reading.key;
     this.build(data);
     const long = data.facts.n_tokens > SHORT;
-    const label = `${data.facts.tokens[reading.query] ?? ""}`;
+    const label = data.queries[reading.query] ?? "";
     this.heading.replaceChildren(
       h(
         "b",
@@ -75,13 +75,13 @@ export class TextStrip {
     const row = matrix.data.subarray(reading.query * matrix.keys, (reading.query + 1) * matrix.keys);
     this.spans.forEach((span, i) => {
       const at = this.from + i;
-      paint(span, row[at]!, at === reading.query, long, look.theme);
+      paint(span, row[at]!, at === this.cursor, long, look.theme);
       span.title = Number.isNaN(row[at]!)
         ? ""
         : `${data.facts.tokens[at]}${subscript(at)} ${smallWeight(row[at]!)}`;
       setProps(span, {
-        id: at === reading.query ? this.id : null,
-        "aria-selected": String(at === reading.query),
+        id: at === this.cursor ? this.id : null,
+        "aria-selected": String(at === this.cursor),
       });
     });
     this.text.setAttribute("aria-activedescendant", this.id);
@@ -90,10 +90,10 @@ export class TextStrip {
   key(event: KeyboardEvent): boolean {
     const last = (this.for?.facts.n_tokens ?? 1) - 1;
     const goals: Record<string, number> = {
-      ArrowLeft: this.query - 1,
-      ArrowRight: this.query + 1,
-      PageUp: this.query - 5,
-      PageDown: this.query + 5,
+      ArrowLeft: this.cursor - 1,
+      ArrowRight: this.cursor + 1,
+      PageUp: this.cursor - 5,
+      PageDown: this.cursor + 5,
       Home: 0,
       End: last,
     };
@@ -105,8 +105,8 @@ export class TextStrip {
 
   private build(data: GridData): void {
     const n = data.facts.n_tokens;
-    const from = n > 2 * AROUND ? Math.max(0, this.query - AROUND) : 0;
-    const to = n > 2 * AROUND ? Math.min(n, this.query + AROUND) : n;
+    const from = n > 2 * AROUND ? Math.max(0, this.cursor - AROUND) : 0;
+    const to = n > 2 * AROUND ? Math.min(n, this.cursor + AROUND) : n;
     if (this.for === data && this.from === from && this.spans.length === to - from) return;
     this.for = data;
     this.from = from;

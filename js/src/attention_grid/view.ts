@@ -233,6 +233,7 @@ export class AttentionGridView {
       "lt-middle",
       "lt-narrow",
       "lt-beside",
+      "lt-starting",
     );
     this.root.removeAttribute("style");
   }
@@ -404,6 +405,7 @@ export class AttentionGridView {
     const filtered = Object.keys(state.filter).length > 0 || this.brushed !== null;
     const locked = this.locked;
     const shared = { statistic: this.statistic, ranked: state.sort !== "layer", locked, kept };
+    this.root.classList.toggle("lt-starting", data.heads.length === 0);
     this.renderHeader();
     this.filters.show(data, { ...shared, filter: state.filter, active: filtered || this.isolated !== null });
     this.order.show(shared.ranked ? "ranked" : "layer");
@@ -469,6 +471,7 @@ export class AttentionGridView {
 
   private subtitle(): string {
     const { facts } = this.data;
+    if (facts.layers.length === 0) return facts.phase === "computing" ? facts.message : "";
     const counts = new Set(facts.layers.filter((l) => l.kind === "attention").map((l) => l.heads));
     const heads =
       counts.size === 1
@@ -506,8 +509,8 @@ export class AttentionGridView {
 
   private renderPanel(kept: Uint8Array, filtered: boolean): void {
     const { facts } = this.data;
-    const nothing = this.data.heads.length === 0;
-    const none = filtered && facts.phase !== "computing" && !kept.includes(1) && !nothing;
+    const nothing = this.data.heads.length === 0 && facts.phase === "done";
+    const none = filtered && facts.phase !== "computing" && !kept.includes(1) && kept.length > 0;
     const key = JSON.stringify([
       facts.phase === "error" ? facts.message : "",
       none,
@@ -576,6 +579,7 @@ export class AttentionGridView {
 
   /** The two canvases with what lies over them. */
   private parts(): Part[] {
+    const { facts } = this.data;
     const locked = this.locked;
     const lock = this.grid.boxOf(locked);
     const parts: Part[] = [
@@ -589,7 +593,7 @@ export class AttentionGridView {
     ];
     if (!locked || this.detail.element.hidden) return parts;
     const reading = this.detail.now;
-    const name = (i: number) => `${this.data.facts.tokens[i] ?? ""}${subscript(i)}`;
+    const name = (tokens: readonly string[], i: number) => `${tokens[i] ?? ""}${subscript(i)}`;
     parts.push({
       heading: [
         `Layer ${locked.layer} \u00b7 head ${locked.head}`,
@@ -598,7 +602,7 @@ export class AttentionGridView {
       canvas: this.detail.canvas,
       boxes: this.detail.boxes,
       under: reading
-        ? `${name(reading.query)} looks at ${name(reading.key)} ${smallWeight(reading.weight)} \u00b7 rank ${reading.rank} of ${reading.visible}`
+        ? `${name(this.data.queries, reading.query)} looks at ${name(facts.tokens, reading.key)} ${smallWeight(reading.weight)} \u00b7 rank ${reading.rank} of ${reading.visible}`
         : "",
       ramp: legend(this.state.scale, this.detail.most).ticks,
     });

@@ -3,7 +3,7 @@
 import type { AnyModel, Render } from "@anywidget/types";
 import { Cleanup, Timer } from "../shared/dom";
 import type { ThemeChoice } from "../shared/theme";
-import { type Facts, type Filter, floats, GridData, type Matrix } from "./data";
+import { type Facts, type Filter, floats, GridData, type LayerFacts, type Matrix } from "./data";
 import type { Scale } from "./scale";
 import { AttentionGridView, HeadUnavailable, type Source, type State } from "./view";
 
@@ -28,7 +28,7 @@ type Model = AnyModel<Traits>;
 /** What Python sends. */
 type Message =
   | { type: "head"; id: string; layer: number; head: number; stage: string; rows: number; keys: number }
-  | { type: "layer"; layer: number; done: number; total: number }
+  | { type: "layer"; layer: number; done: number; total: number; facts?: LayerFacts }
   | { type: "state"; phase: Facts["phase"]; done: number; total: number; message: string }
   | { type: "error"; id: string; message: string };
 
@@ -46,7 +46,7 @@ class Heads {
   private readonly cache = new Map<string, Matrix>();
   private readonly waiting = new Map<
     string,
-    { done(m: Matrix): void; fail(e: Error): void; timer: number; sent: number }
+    { done(m: Matrix): void; fail(e: Error): void; timer: number }
   >();
   private readonly name = crypto.getRandomValues(new Uint32Array(1))[0]!.toString(36);
   private count = 0;
@@ -66,11 +66,20 @@ class Heads {
     if (cached) return cached;
     if (!this.model.get("facts").live)
       return Promise.reject(new HeadUnavailable("no-kernel", "saved without a kernel"));
+    return this.request({ type: "head", layer, head, stage: "softmax" });
+  }
+
+  /** Asks whether anybody is there: any answer will do. A page reopened from disk has nobody. */
+  hello(): void {
+    if (this.model.get("facts").live) this.request({ type: "ping" }).catch(() => undefined);
+  }
+
+  private request(message: Record<string, unknown>): Promise<Matrix> {
     const id = `${this.name}-${++this.count}`;
     return new Promise((done, fail) => {
       const timer = window.setInterval(() => this.overdue(id), ANSWER);
-      this.waiting.set(id, { done, fail, timer, sent: performance.now() });
-      this.model.send({ type: "head", id, layer, head, stage: "softmax" });
+      this.waiting.set(id, { done, fail, timer });
+      this.model.send({ ...message, id });
     });
   }
 
@@ -79,8 +88,9 @@ class Heads {
     const buffer = at === undefined ? undefined : this.model.get("embedded_data")?.[at];
     if (!buffer) return undefined;
     const data = floats(buffer);
-    const n = Math.round(Math.sqrt(data.length));
-    return n * n === data.length ? this.keep(key, { rows: n, keys: n, data }) : undefined;
+    const keys = this.model.get("facts").n_tokens;
+    const rows = data.length / keys;
+    return Number.isInteger(rows) ? this.keep(key, { rows, keys, data }) : undefined;
   }
 
   private keep(key: string, matrix: Matrix): Matrix {
@@ -93,7 +103,8 @@ class Heads {
 
   private overdue(id: string): void {
     const request = this.waiting.get(id);
-    if (!request || kernelBusy(this.model)) return;
+    const computing = this.model.get("facts").phase === "computing";
+    if (!request || computing || kernelBusy(this.model)) return;
     this.settle(id)?.fail(new HeadUnavailable("no-kernel", "no answer from the kernel"));
     this.live(false);
   }
@@ -185,7 +196,7 @@ const render: Render<Traits> = ({ model, el }) => {
         model.set(
           "filter",
           Object.fromEntries(
-            Object.entries(patch.filter).map(([k, [lo, hi]]) => [k, bounded(data, k, lo, hi)]),
+            Object.entries(patch.filter).map(([k, ends]) => [k, [...ends] as [number | null, number | null]]),
           ),
         );
       if (patch.scale) model.set("scale", patch.scale);
@@ -198,7 +209,8 @@ const render: Render<Traits> = ({ model, el }) => {
     },
   };
   const view = new AttentionGridView(root, source, data, readState(model));
-  if (!facts().live) view.setLive(false);
+  if (facts().live) heads.hello();
+  else view.setLive(false);
 
   const listen = (event: string, handler: (...args: never[]) => void) => {
     model.on(event, handler as never);
@@ -214,29 +226,36 @@ const render: Render<Traits> = ({ model, el }) => {
     "sort",
     "theme",
   ];
-  // Several traits change together (a lock is two of them): one update for all.
-  let queued = false;
-  const stateChanged = () => {
-    if (queued) return;
-    queued = true;
-    queueMicrotask(() => {
-      queued = false;
-      if (root.isConnected || root.parentElement) view.setState(readState(model));
-    });
+  // Several traits change together (a lock is two of them): one update for all, and none after the end.
+  let ended = false;
+  cleanup.add(() => {
+    ended = true;
+  });
+  const together = (update: () => void) => {
+    let queued = false;
+    return () => {
+      if (queued) return;
+      queued = true;
+      queueMicrotask(() => {
+        queued = false;
+        if (!ended) update();
+      });
+    };
   };
+  const stateChanged = together(() => view.setState(readState(model)));
   for (const name of states) listen(`change:${name}`, stateChanged);
-  const dataChanged = (newFacts: boolean) => {
-    if (newFacts) {
-      progress = {};
-      heads.forget();
-    }
+  const dataChanged = together(() => {
     data = makeData();
     view.setData(data);
     view.setLive(facts().live);
-  };
-  listen("change:facts", () => dataChanged(true));
-  listen("change:thumbnails", () => dataChanged(false));
-  listen("change:statistics", () => dataChanged(false));
+  });
+  listen("change:facts", () => {
+    progress = {};
+    heads.forget();
+    dataChanged();
+  });
+  listen("change:thumbnails", dataChanged);
+  listen("change:statistics", dataChanged);
 
   const onMessage = (message: Message, buffers: DataView[]) => {
     if (facts().live) view.setLive(true);
@@ -248,6 +267,10 @@ const render: Render<Traits> = ({ model, el }) => {
     }
     if (message.type === "layer" && data.fill(message.layer, buffers[0], buffers[1])) {
       progress = { ...progress, done: message.done, total: message.total };
+      // What a layer really is (its mask, its window) is known when it has run.
+      const own = message.facts;
+      if (own)
+        progress = { ...progress, layers: facts().layers.map((l) => (l.layer === own.layer ? own : l)) };
       data = data.with(facts());
       view.setData(data);
       view.layerArrived(message.layer);
@@ -268,11 +291,5 @@ const render: Render<Traits> = ({ model, el }) => {
     root.remove();
   };
 };
-
-/** Open ends as numbers: Python's filter holds pairs of floats. */
-function bounded(data: GridData, key: string, lo: number | null, hi: number | null): [number, number] {
-  const facts = data.facts.statistics.find((s) => s.key === key);
-  return [lo ?? facts?.lo ?? 0, hi ?? facts?.hi ?? 1];
-}
 
 export default { render };
