@@ -17,10 +17,10 @@ import psutil
 import pytest
 
 import llamatelemetry_widget as lt
+from llamatelemetry_widget.engine.wire import SharedBlock
 from llamatelemetry_widget.engine.worker.capture import Capture, Ubatch
 from llamatelemetry_widget.engine.worker.llama import Llama, Settings
 from llamatelemetry_widget.engine.worker.taps import Tap
-from llamatelemetry_widget.engine.wire import SharedBlock
 
 ENGLISH = "".join(pydoc_data.topics.topics.values())
 
@@ -95,9 +95,8 @@ def test_e3_what_llama_cpp_refuses_is_an_error_that_names_the_setting(smollm2):
 
 def test_e5_exactly_one_start_token_and_none_where_none_is_expected(gemma3, smollm2):
     bos = int(gemma3.info.bos_id)
-    for prompt in ("Hello", [{"role": "user", "content": "Hello"}]):
-        ids = list(gemma3.trace(prompt, layers=[0], capture=("attention",)).token_ids)
-        assert ids[0] == bos and ids.count(bos) == 1
+    ids = list(gemma3.trace("Hello", layers=[0], capture=("attention",)).token_ids)
+    assert ids[0] == bos and ids.count(bos) == 1
     spelled = gemma3.trace("<bos>Hello", layers=[0], capture=("attention",))  # text is text: its own start token stays
     assert list(spelled.token_ids).count(bos) == 1
     assert spelled.text.startswith("<bos><bos>")
@@ -105,6 +104,13 @@ def test_e5_exactly_one_start_token_and_none_where_none_is_expected(gemma3, smol
     assert plain.text == "Hello" and "control" not in plain.token_kinds
     chat = smollm2.trace([{"role": "user", "content": "Hi"}], layers=[0], capture=("attention",))
     assert chat.text.count("<|im_start|>system") <= 1 and chat.token_kinds[0] == "control"
+
+
+@pytest.mark.parametrize("template", ["{{ bos_token }}{{ messages[0].content }}", "{{ messages[0].content }}"])
+def test_e5_a_template_that_writes_the_start_token_does_not_double_it(with_template, template):
+    with lt.open_model(with_template(template)) as model:
+        ids = list(model.trace([{"role": "user", "content": "Hello"}], layers=[0]).token_ids)
+        assert ids.count(model.info.bos_id) == 1 and ids[0] == model.info.bos_id
 
 
 # ------------------------------------------------------------------------- E6

@@ -63,9 +63,11 @@ def test_a_model_behind_rpc_is_captured_like_one_here(zoo_models, server, name, 
 
 
 def test_an_absent_server_and_a_library_without_rpc_are_named(zoo_models, monkeypatch):
-    with lt.open_model(zoo_models / "llama.gguf", rpc=["127.0.0.1:9"]) as model:
-        with pytest.raises(lt.LlamaTelemetryError, match=r"127\.0\.0\.1:9"):
-            model.tokenize("a")
+    with (
+        lt.open_model(zoo_models / "llama.gguf", rpc=["127.0.0.1:9"]) as model,
+        pytest.raises(lt.BackendMissing, match=r"no llama\.cpp RPC server answers at 127\.0\.0\.1:9"),
+    ):
+        model.tokenize("a")
     from llamatelemetry_widget.engine.worker import llama
 
     def missing(_name):

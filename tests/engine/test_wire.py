@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -62,7 +63,7 @@ def test_nothing_within_the_time_is_none_and_a_closed_end_is_disconnected(ends):
 
 
 def test_nothing_that_arrives_is_executed(ends):
-    """The worker reads hostile files: its messages are JSON and raw numbers, an object array cannot be built from them."""
+    """The worker reads hostile files: its messages are JSON and raw numbers; no object can be built from them."""
     left, right = ends
     header = json.dumps({"#": [["a", "|O", [1]]], "fd": False}).encode()
     left._socket.sendall(len(header).to_bytes(8, "little") + (8).to_bytes(8, "little") + header + b"12345678")
@@ -94,4 +95,4 @@ def test_arrays_keep_a_block_alive_and_the_last_one_frees_it():
     del array
     gc.collect()
     assert len(os.listdir("/proc/self/fd")) <= opened
-    assert "memfd:llamatelemetry" not in open("/proc/self/maps").read()
+    assert "memfd:llamatelemetry" not in Path("/proc/self/maps").read_text()

@@ -166,25 +166,9 @@ def test_prompts_that_cannot_run_are_refused_before_anything_runs(zoo_model, smo
         smollm2.trace("a", memory_budget="huge")
 
 
-def test_a_hostile_chat_template_cannot_leave_its_sandbox(zoo_models, tmp_path):
-    import gguf
-
-    source, target = zoo_models / "llama.gguf", tmp_path / "hostile.gguf"
-    reader = gguf.GGUFReader(source)
-    writer = gguf.GGUFWriter(target, "llama")
-    for name, field in reader.fields.items():
-        if not name.startswith("GGUF.") and name != "general.architecture":
-            writer.add_key_value(
-                name, field.contents(), field.types[0], field.types[-1] if len(field.types) > 1 else None
-            )
-    writer.add_chat_template("{{ messages[0].content.__class__.__mro__[1].__subclasses__() }}")
-    for tensor in reader.tensors:
-        writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+def test_a_hostile_chat_template_cannot_leave_its_sandbox(with_template):
+    target = with_template("{{ messages[0].content.__class__.__mro__[1].__subclasses__() }}")
     with lt.open_model(target) as model:
-        with pytest.raises(lt.CaptureUnavailable, match="chat template failed.*give the prompt as a string"):
+        with pytest.raises(lt.CaptureUnavailable, match=r"chat template failed.*give the prompt as a string"):
             model.trace([{"role": "user", "content": "x"}])
         assert model.trace("still works").tokens
