@@ -239,7 +239,7 @@ class Capture:
             self._tap(_index(where.output), lambda t: self._read_output(s, t, ubatch)),
         ]
         if where.bias is not None:
-            taps.append(self._tap(where.bias, lambda t: s.biases.append(_source(t, 1)[0].astype(np.float32))))
+            taps.append(self._tap(where.bias, lambda t: s.biases.append(_source(t, 1))))
         return taps
 
     def _read_fused(self, s: Scored, node: Tensor, ubatch: Ubatch) -> None:
