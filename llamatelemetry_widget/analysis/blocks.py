@@ -68,7 +68,7 @@ class Block:
     @property
     def width(self) -> int:
         """Number of keys."""
-        return self.keys.stop - self.keys.start
+        return int(self.keys.stop - self.keys.start)
 
     @property
     def middle(self) -> int:
@@ -144,7 +144,7 @@ class Plan:
         return runs[::-1]
 
     def _rows_at_once(self, keys: int) -> int:
-        return max(_FEW_ROWS // 3, min(_MANY_ROWS, _CELLS // (self._heads_at_once * max(1, keys))))
+        return max(_FEW_ROWS // 3, min(_MANY_ROWS, _CELLS // (int(self._heads_at_once) * max(1, keys))))
 
     def _blocks(self, run: slice, mask: Mask | None) -> list[Block]:
         start, stop = int(self.row_edges[run.start]), int(self.row_edges[run.stop])
