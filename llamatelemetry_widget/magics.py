@@ -1,11 +1,12 @@
 """IPython magics: `%%llamatelemetry` draws the attention of the cell's text, `%llamatelemetry` opens and lists models.
 
-In: lines and cells as they were typed. Out: widgets, tables, one-line errors. Works alike in notebooks and in a terminal.
+In: lines and cells as they were typed. Out: widgets, tables, one-line errors.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import difflib
 import keyword
 import os
@@ -33,7 +34,7 @@ _QUICK_SECONDS = 0.3  # a run this short shows its result at once, without a wid
 HELP = f"""\
 %%{NAME} [attention] [--model NAME] [--layers all|0-5,8] [--flash auto|on|off] [--into NAME]
     The cell is the prompt, byte for byte. Draws the attention of every head; the trace is kept as {INTO} or NAME.
-    Without --model: the model opened last, else $LLAMATELEMETRY_MODEL, else the smallest of the catalogue that is installed.
+    Without --model: the model opened last, else $LLAMATELEMETRY_MODEL, else the smallest installed of the catalogue.
 %{NAME} models          every model that is found on this machine
 %{NAME} open NAME       open a model: a path, a name of the table, hf:owner/repo[/file], ollama:name[:tag]
 %{NAME} close [NAME]    end the worker of a model, or of all
@@ -121,7 +122,7 @@ class Magics:
         self._opened: dict[str, Model] = {}
         self._last: Callable[[], Model | None] = lambda: None
         self._seen: weakref.WeakSet[Model] = weakref.WeakSet()
-        self._raw = ""
+        self._raw, self._depth = "", 0
 
     # ------------------------------------------------------------------- the magics
 
@@ -129,7 +130,7 @@ class Magics:
         """`%%llamatelemetry`: run the cell's text as a prompt and draw every head's attention."""
         arguments = _cell_options().parse_args(_words(line))
         _known(arguments.view, VIEWS, "view")
-        return self._short_errors(self._draw, arguments, self._typed(line, cell))
+        return self._short_errors(self._draw, arguments, self._typed(cell))
 
     def line(self, line: str) -> Any:
         """`%llamatelemetry`: list, open and close models."""
@@ -211,14 +212,17 @@ class Magics:
         display(grid)  # type: ignore[no-untyped-call]
         return grid
 
-    def _typed(self, line: str, cell: str) -> str:
+    def _typed(self, cell: str) -> str:
         """The cell as its user typed it: IPython adds a newline at the end and takes prompts like `>>>` away."""
-        start = re.search(rf"^[ \t]*%%{NAME}[^\n]*\n", self._raw, re.MULTILINE)
-        if start is None:
-            return cell
-        raw = self._raw[start.end() :]
-        # The raw text is of this cell only if it says the same; a magic that is called by code has its own text.
-        return raw if _bare(raw) == _bare(cell) else cell
+        shell, raw = self._shell(), self._raw
+        while shell is not None:  # the raw text is of this call only if IPython makes this call of it
+            call = _cell_call(shell.transform_cell(raw))
+            if call is None:
+                break
+            raw = raw.lstrip().partition("\n")[2]
+            if call[0] == NAME:
+                return raw if call[1] == cell else cell
+        return cell
 
     # ----------------------------------------------------------------------- models
 
@@ -245,13 +249,19 @@ class Magics:
 
     def before_cell(self, info: Any) -> None:
         """Keep the cell as it was typed, and see which models the user's own code opened."""
-        self._raw = info.raw_cell or ""
+        self._depth += 1
+        if self._depth == 1:  # %%time and the like run a cell inside the cell
+            self._raw = info.raw_cell or ""
         module, shell = sys.modules.get(f"{__package__}.model"), self._shell()
         if module is None or shell is None:
             return
         for value in list(shell.user_ns.values()):
             if isinstance(value, module.Model) and value not in self._seen:
                 self._note(value)
+
+    def after_cell(self, _: Any) -> None:
+        """The cell has ended, one way or another."""
+        self._depth = max(self._depth - 1, 0)
 
     def complete(self, _: Any, event: Any) -> list[str]:
         """What may stand at the cursor: sub-commands, options, their values, model names."""
@@ -283,9 +293,17 @@ class Magics:
         self._close(None)
 
 
-def _bare(text: str) -> str:
-    """Letters and digits only: what IPython's clean-up of a cell leaves alone."""
-    return "".join(re.findall(r"\w+", text))
+def _cell_call(code: str) -> tuple[str, str] | None:
+    """Name and cell of the cell magic that a transformed cell calls; None where it is other code."""
+    try:
+        statements = ast.parse(code).body
+    except SyntaxError:
+        return None
+    call = statements[0].value if len(statements) == 1 and isinstance(statements[0], ast.Expr) else None
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute) or call.func.attr != "run_cell_magic":
+        return None
+    values = [argument.value for argument in call.args if isinstance(argument, ast.Constant)]
+    return (str(values[0]), str(values[2])) if len(values) == 3 else None
 
 
 def _default_name() -> str:
@@ -337,6 +355,7 @@ def load_ipython_extension(shell: Any) -> None:
     magics = _loaded[shell] = Magics(shell)
     shell.register_magic_function(magics.magic, "line_cell", NAME)
     shell.events.register("pre_run_cell", magics.before_cell)
+    shell.events.register("post_run_cell", magics.after_cell)
     for key in (f"%{NAME}", f"%%{NAME}"):
         shell.set_hook("complete_command", magics.complete, str_key=key)
 
@@ -347,6 +366,7 @@ def unload_ipython_extension(shell: Any) -> None:
     if magics is None:
         return
     shell.events.unregister("pre_run_cell", magics.before_cell)
+    shell.events.unregister("post_run_cell", magics.after_cell)
     for kind in ("line", "cell"):
         shell.magics_manager.magics[kind].pop(NAME, None)
     for key in (f"%{NAME}", f"%%{NAME}"):  # IPython has no way to take a completer away but its own table

@@ -1,4 +1,4 @@
-"""Colours of the house, in Python: the two colour scales, the page's colours, and scales from weights to places on a ramp.
+"""Colours of the house, in Python: two colour scales, the page's colours, and the way from weights to places on a ramp.
 
 In: a theme's name, thumbnail codes. Out: RGB tables and ramp places 0 (paper) to 255. The frontend has the same in
 `js/src/shared/colour.ts` and `js/src/attention_grid/scale.ts`; a test keeps both equal.
@@ -65,8 +65,8 @@ def ramp(stops: list[str]) -> Array:
     at = np.linspace(0, len(stops) - 1, 256)
     low = np.minimum(at.astype(int), len(stops) - 2)
     mixed = table[low] + (table[low + 1] - table[low]) * (at - low)[:, None]
-    table = np.floor(mixed + 0.5).astype(np.uint8)  # as JavaScript rounds
-    return table
+    out: Array = np.floor(mixed + 0.5).astype(np.uint8)  # as JavaScript rounds
+    return out
 
 
 def mix(table: Array, paper: str, share: float) -> Array:
@@ -91,13 +91,14 @@ def places(codes: Array, scale: str, sink_aside: bool) -> Array:
     uint8 (heads, rows, keys)
         0 is paper.
     """
-    weights = decode_thumbnail(codes)
+    weights: Array = decode_thumbnail(codes)
     if scale == "log":
         with np.errstate(divide="ignore"):
             shown = np.log10(weights) / _DECADES + 1
     else:
         shown = weights / _largest(weights, scale, sink_aside)
-    return np.floor(np.clip(np.nan_to_num(shown, neginf=0.0), 0, 1) * 255 + 0.5).astype(np.uint8)
+    out: Array = np.floor(np.clip(np.nan_to_num(shown, neginf=0.0), 0, 1) * 255 + 0.5).astype(np.uint8)
+    return out
 
 
 def _largest(weights: Array, scale: str, sink_aside: bool) -> Array:
@@ -110,4 +111,4 @@ def _largest(weights: Array, scale: str, sink_aside: bool) -> Array:
         most = others.max((1, 2), keepdims=True, initial=0)
     else:
         return np.ones((len(weights), 1, 1), np.float32)
-    return np.where(most > 0, most, np.float32(1))
+    return np.asarray(np.where(most > 0, most, np.float32(1)))

@@ -55,7 +55,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Text:
-    """A line of text: its anchor point on the baseline, size in px, where it is anchored, and whether it reads upwards."""
+    """A line of text: its point on the baseline, size in px, where it is anchored, whether it reads upwards."""
 
     x: float
     y: float
@@ -153,7 +153,7 @@ def _cells(facts: Mapping[str, Any], codes: Array, look: Look, at: _Places) -> A
     if look.kept is not None:
         shades[~look.kept] += _LEVELS
     index = 0
-    for x, layer in zip(at.x, facts["layers"]):
+    for x, layer in zip(at.x, facts["layers"], strict=False):
         if layer["kind"] != "attention":
             out[:, x : x + at.w] = _FILL
             continue
@@ -202,7 +202,7 @@ def _labels(picture: Picture, layers: Sequence[Mapping[str, Any]], look: Look, a
     left, below = MARGIN + LABELS, top + 16
     locked = look.locked or (None, None)
     step_x, step_y = (1 if size >= 22 else 4 for size in (at.w, at.h))
-    for i, (x, layer) in enumerate(zip(at.x, layers)):
+    for i, (x, layer) in enumerate(zip(at.x, layers, strict=False)):
         mine = layer["layer"] == locked[0]
         if mine or i % step_x == 0:
             shade = "accent" if mine else "ink3"
@@ -243,7 +243,9 @@ def _brackets(picture: Picture, layers: Sequence[Mapping[str, Any]], at: _Places
 
 def _ring(picture: Picture, layers: Sequence[Mapping[str, Any]], look: Look, at: _Places, below: int) -> None:
     """The accent ring around the locked head."""
-    column = next((x for x, layer in zip(at.x, layers) if look.locked and layer["layer"] == look.locked[0]), None)
+    column = next(
+        (x for x, layer in zip(at.x, layers, strict=False) if look.locked and layer["layer"] == look.locked[0]), None
+    )
     if column is None or look.locked is None or look.locked[1] >= len(at.y):
         return
     x, y = MARGIN + LABELS + column, below + at.y[look.locked[1]]

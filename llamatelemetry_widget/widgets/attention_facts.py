@@ -1,7 +1,7 @@
 """What the browser side of an attention grid is told about a trace.
 
-In: a `Trace`, whole or still growing. Out: the trait `facts` (plain JSON), and thumbnails and statistics of all heads in
-one order: layers with attention, then heads.
+In: a `Trace`, whole or still growing. Out: the trait `facts` (plain JSON), and thumbnails and statistics of all heads
+in one order: layers with attention, then heads.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`AttentionGrid`: every attention head of every layer at once, and any head large on request.
 
-In: a `Trace`, or a `RunningTrace` whose layers appear as they come. Out: an interactive widget, its selection as traits,
-and the same data as HTML, PNG, SVG, pandas and NumPy.
+In: a `Trace`, or a `RunningTrace` whose layers appear as they come. Out: an interactive widget, its selection as
+traits, and the same data as HTML, PNG, SVG, pandas and NumPy.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ class AttentionGrid(TelemetryWidget):
         """Comes in the thread of the run, which must not end because it cannot be drawn."""
         try:
             self._follow(event)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             words = f"this widget cannot draw the run ({type(error).__name__}: {error}); the run itself goes on"
             self.facts = {**self.facts, "phase": "error", "message": words}
 
@@ -261,7 +261,7 @@ class AttentionGrid(TelemetryWidget):
     def _valid_tokens(self, proposal: Any) -> Any:
         tokens, facts = proposal["value"], self.facts
         counts = len(facts.get("query_tokens", [])), len(facts.get("tokens", []))
-        for index, count, what in zip(tokens, counts, ("query", "key")):
+        for index, count, what in zip(tokens, counts, ("query", "key"), strict=False):
             if self._trace is not None and index >= count:
                 raise traitlets.TraitError(
                     f"{what} token {index} does not exist: the prompt has tokens 0 to {count - 1}"

@@ -1,4 +1,4 @@
-"""What all widgets share: their JavaScript as text, answers to the browser, pacing, and a picture for hosts without widgets.
+"""What all widgets share: JavaScript as text, answers to the browser, pacing, a picture for hosts without widgets.
 
 In: a subclass that names its bundle and answers messages. Out: an anywidget that displays everywhere.
 """
@@ -34,8 +34,8 @@ def frontend(bundle: str) -> str:
         return _text(path, path.stat().st_mtime_ns)
     except OSError:
         raise LlamaTelemetryError(
-            f"the frontend of {bundle} is not built ({path} is missing): run `npm ci && npm run build` in the checkout, "
-            "or install the wheel"
+            f"the frontend of {bundle} is not built ({path} is missing): "
+            "run `npm ci && npm run build` in the checkout, or install the wheel"
         ) from None
 
 
@@ -77,7 +77,7 @@ class TelemetryWidget(anywidget.AnyWidget):
         message: Message = content if isinstance(content, dict) else {}
         try:
             self._answer(message)
-        except Exception as error:  # noqa: BLE001 - whatever goes wrong, the browser waits for a word under this id
+        except Exception as error:
             words = str(error) if isinstance(error, LlamaTelemetryError) else f"{type(error).__name__}: {error}"
             self.send({"type": "error", "id": message.get("id"), "message": words})
 

@@ -134,8 +134,9 @@ class Buffer(traitlets.TraitType[Any, Any]):
 
     def _from_buffer(self, value: Any, obj: Any) -> Array:
         """A browser's buffer in the shape that the trait has now."""
-        now = getattr(obj, self.name or "")
-        return np.frombuffer(bytes(value), self.dtype).reshape(now.shape)
+        now: Array = getattr(obj, self.name or "")
+        out: Array = np.frombuffer(bytes(value), self.dtype).reshape(now.shape)
+        return out
 
 
 class Matrices(traitlets.TraitType[Any, Any]):

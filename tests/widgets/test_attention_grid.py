@@ -68,7 +68,9 @@ def test_w5_no_warning_and_no_text_instead_of_numbers(trace, wired):
         warnings.simplefilter("error")
         grid, _ = wired(trace, selected_layer=np.int64(17), selected_head=np.int32(5), sink_aside=np.bool_(True))
         state = grid.get_state()
-    json.dumps({k: v for k, v in state.items() if k not in ("thumbnails", "statistics", "embedded_data")}, allow_nan=False)
+    json.dumps(
+        {k: v for k, v in state.items() if k not in ("thumbnails", "statistics", "embedded_data")}, allow_nan=False
+    )
 
 
 def test_w8_thumbnails_of_a_thousand_heads_fit_the_saved_notebook():
@@ -325,7 +327,7 @@ def test_v3_the_custom_widget_manager_of_colab_is_enabled(trace, wired, monkeypa
 
 def test_a_frontend_that_was_not_built_is_said(trace, monkeypatch, tmp_path):
     monkeypatch.setattr(base, "STATIC", tmp_path)
-    with pytest.raises(lt.LlamaTelemetryError, match="is not built .* npm run build"):
+    with pytest.raises(lt.LlamaTelemetryError, match=r"is not built .* npm run build"):
         lt.AttentionGrid(trace)
 
 

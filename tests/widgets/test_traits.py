@@ -79,7 +79,9 @@ def test_a_value_changed_in_place_and_assigned_again_is_sent(holder, sent):
     "wrong", [np.zeros((2, 2, 2), np.float32), np.zeros((2, 2), np.uint8), [[[1]]], b"abc", np.zeros((1, 1, 1), ">u2")]
 )
 def test_a_buffer_names_what_it_takes_and_what_came(holder, wrong):
-    with pytest.raises(traitlets.TraitError, match=r"Holder.codes takes an array of uint8 with the axes \(heads, rows, keys\), not"):
+    with pytest.raises(
+        traitlets.TraitError, match=r"Holder.codes takes an array of uint8 with the axes \(heads, rows, keys\), not"
+    ):
         holder.codes = wrong
 
 

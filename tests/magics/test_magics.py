@@ -1,0 +1,252 @@
+"""The magics in a real IPython shell."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+import llamatelemetry_widget as lt
+from llamatelemetry_widget import magics
+
+LAMP = "The old lighthouse keeper lit the lamp."
+
+
+def run(shell, cell):
+    return shell.run_cell(cell, store_history=True)
+
+
+# ------------------------------------------------------------- the cell magic
+
+
+def test_the_cell_is_drawn_and_its_trace_kept(shell):
+    result = run(shell, f"%%llamatelemetry --model smollm2\n{LAMP}")
+    assert isinstance(result.result, lt.AttentionGrid)
+    assert shell.user_ns["_trace"].text == LAMP
+    assert shell.user_ns["_"] is result.result
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "no newline at the end",
+        "one newline at the end\n",
+        "two\n\n",
+        "\n\nleading lines",
+        ">>> a prompt that IPython would take away\n... and its second line",
+        "In [1]: another\n   ...: one",
+        "\ttabs \t and   spaces  \n   indented\n",
+        "'quotes\" {braces} $dollar %percent !bang \\ backslash",
+        "👩🏽‍💻 naïve 漢字 \u202ertl",
+        "%%llamatelemetry\ninside",
+        "a\r\nb",
+    ],
+)
+def test_the_prompt_is_the_cell_byte_for_byte(shell, prompt):
+    result = run(shell, f"%%llamatelemetry\n{prompt}")
+    assert result.success, result.error_in_exec
+    assert b"".join(shell.user_ns["_trace"].token_bytes) == prompt.encode()
+
+
+def test_the_prompt_is_whole_inside_another_cell_magic(shell):
+    run(shell, "%%capture\n%%llamatelemetry --into t\n>>> lamp\n\n")
+    assert shell.user_ns["t"].text == ">>> lamp\n\n"
+
+
+def test_variables_in_the_line_are_filled_in(shell):
+    shell.user_ns["which"] = "smollm2"
+    assert run(shell, "%%llamatelemetry --model {which}\n>>> lamp").success
+    assert shell.user_ns["_trace"].text == ">>> lamp"
+
+
+def test_a_magic_that_code_calls_gets_exactly_its_text(shell):
+    run(shell, f"%%llamatelemetry --into first\n{LAMP}")
+    shell.user_ns["go"] = lambda text: shell.run_cell_magic("llamatelemetry", "--into second", text)
+    run(shell, "go('Every night the lamp.')")
+    assert shell.user_ns["second"].text == "Every night the lamp."
+
+
+def test_layers_flash_and_into_are_passed_on(shell):
+    result = run(shell, f"%%llamatelemetry attention --layers 0-2,17 --flash off --into t\n{LAMP}")
+    trace = shell.user_ns["t"]
+    assert [layer.layer for layer in trace.layers if layer.kind == "attention"] == [0, 1, 2, 17]
+    assert trace.info["settings"]["flash_attention"] == "off"
+    assert result.result.trace is trace
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("%%llamatelemetry atention\nx", "view 'atention' does not exist: did you mean attention?"),
+        ("%%llamatelemetry --layers one\nx", "'one' are no layers"),
+        ("%%llamatelemetry --layers 5-2\nx", "'5-2' is no range"),
+        ("%%llamatelemetry --flash maybe\nx", "--flash: invalid choice: 'maybe'"),
+        ("%%llamatelemetry --into 1x\nx", "'1x' is no name of a variable"),
+        ("%%llamatelemetry --into class\nx", "'class' is no name of a variable"),
+        ("%%llamatelemetry --nonsense\nx", "--nonsense"),
+        ("%%llamatelemetry --model\nx", "--model: expected one argument"),
+        ("%%llamatelemetry --model 'x\nx", "No closing quotation"),
+        ("%%llamatelemetry\n", "cell body is empty"),
+        ("%llamatelemetry opne x", "command 'opne' does not exist: did you mean open?"),
+        ("%llamatelemetry open", "say which model"),
+        ("%llamatelemetry models x", "models takes no name"),
+        ("%llamatelemetry close nothing", "'nothing' was not opened here"),
+        ("%llamatelemetry open a b", "unrecognized arguments: b"),
+    ],
+)
+def test_a_mistake_is_one_line(shell, capsys, line, words):
+    result = run(shell, line)
+    said = capsys.readouterr().err.strip()
+    assert type(result.error_in_exec).__name__ == "UsageError"
+    assert said.startswith("UsageError: ")
+    assert words in said
+    assert "\n" not in said
+
+
+def test_an_error_of_ours_is_one_line_and_keeps_its_type(shell, capsys):
+    result = run(shell, "%%llamatelemetry --model no-such-model\nx")
+    said = capsys.readouterr()
+    lines = (said.out + said.err).strip().splitlines()
+    assert isinstance(result.error_in_exec, lt.ModelNotFound)
+    assert len(lines) == 1
+    assert lines[0].startswith("ModelNotFound: ")
+
+
+def test_other_errors_keep_their_traceback(shell, capsys, monkeypatch):
+    monkeypatch.setattr(magics.Magics, "_draw", lambda *_: 1 / 0)
+    result = run(shell, "%%llamatelemetry\nx")
+    said = capsys.readouterr()
+    assert isinstance(result.error_in_exec, ZeroDivisionError)
+    assert "Traceback" in said.out + said.err
+
+
+# ------------------------------------------------------------- the line magic
+
+
+def test_models_are_listed_opened_and_closed(shell, capsys):
+    table = run(shell, "%llamatelemetry models").result
+    assert "smollm2" in set(table["name"])
+    model = run(shell, "m = %llamatelemetry open smollm2\nm").result
+    assert isinstance(model, lt.Model)
+    assert run(shell, "%llamatelemetry open smollm2").result is model
+    model.tokenize("x")
+    assert model.worker_pid
+    run(shell, "%llamatelemetry close smollm2")
+    assert model.worker_pid is None
+    run(shell, "%llamatelemetry help")
+    assert "%%llamatelemetry [attention]" in capsys.readouterr().out
+
+
+def test_the_default_model_is_the_last_opened_then_the_environments_then_the_smallest(shell, zoo_models, monkeypatch):
+    def used():
+        run(shell, f"%%llamatelemetry\n{LAMP}")
+        return shell.user_ns["_trace"].info["file"]
+
+    assert used().startswith("SmolLM2")
+    shell.user_ns["path"] = str(zoo_models / "qwen3.gguf")
+    run(shell, "import llamatelemetry_widget as lt; mine = lt.open_model(path)")
+    shell.user_ns["_trace"] = None
+    run(shell, "%%llamatelemetry\nx")  # the user's own model is the last opened, and refuses or runs, but it is asked
+    assert used() == "qwen3.gguf" or shell.user_ns["_trace"] is None
+    run(shell, "mine.close(); %unload_ext llamatelemetry_widget")
+    run(shell, "del mine; _ = None")
+    monkeypatch.setenv("LLAMATELEMETRY_MODEL", "no-such-model")
+    run(shell, "%load_ext llamatelemetry_widget")
+    assert isinstance(run(shell, "%%llamatelemetry --into t\nx").error_in_exec, lt.ModelNotFound)
+
+
+# ------------------------------------------------------- load, reload, unload
+
+
+def hooks(shell):
+    own = [c for kind in ("pre_run_cell", "post_run_cell") for c in shell.events.callbacks[kind] if "Magics" in repr(c)]
+    table = shell.strdispatchers["complete_command"].strs
+    completers = [len(list(table[key])) for key in ("%llamatelemetry", "%%llamatelemetry") if key in table]
+    known = [kind for kind in ("line", "cell") if "llamatelemetry" in shell.magics_manager.magics[kind]]
+    return len(own), completers, known
+
+
+def test_loading_twice_reloading_and_unloading_leave_one_hook_or_none(shell):
+    one = (2, [1, 1], ["line", "cell"])
+    assert hooks(shell) == one
+    run(shell, "%load_ext llamatelemetry_widget")
+    run(shell, "%load_ext llamatelemetry")
+    run(shell, "%reload_ext llamatelemetry")
+    assert hooks(shell) == one
+    run(shell, "%unload_ext llamatelemetry")
+    assert hooks(shell) == (0, [], [])
+    run(shell, "%unload_ext llamatelemetry_widget")
+    run(shell, "%load_ext llamatelemetry")
+    assert hooks(shell) == one
+    assert run(shell, "%llamatelemetry help").success
+
+
+def test_other_peoples_hooks_survive(shell):
+    seen = []
+    shell.events.register("pre_run_cell", lambda info: seen.append(info.raw_cell))
+    run(shell, "%reload_ext llamatelemetry_widget")
+    run(shell, "1")
+    assert seen[-1] == "1"
+
+
+def test_an_installed_sdk_of_the_same_name_is_never_imported(tmp_path):
+    (tmp_path / "llamatelemetry").mkdir()
+    (tmp_path / "llamatelemetry" / "__init__.py").write_text("raise SystemExit('the SDK was imported')")
+    code = f"""
+        import sys
+        sys.path.insert(0, {str(tmp_path)!r})
+        from IPython.core.interactiveshell import InteractiveShell
+        shell = InteractiveShell.instance()
+        shell.run_cell("%load_ext llamatelemetry_widget")
+        shell.run_cell("%llamatelemetry help")
+        shell.run_cell("%%llamatelemetry\\nThe lamp")
+        assert "llamatelemetry" not in sys.modules
+        assert shell.user_ns["_trace"].tokens
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+# ----------------------------------------------------------------- completion
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("%llamatelemetry ", set(magics.COMMANDS)),
+        ("%llamatelemetry mo", {"models"}),
+        ("%llamatelemetry open smo", {"smollm2"}),
+        ("%%llamatelemetry a", {"attention"}),
+        ("%%llamatelemetry --", {"--model", "--layers", "--flash", "--into"}),
+        ("%%llamatelemetry --model smo", {"smollm2"}),
+        ("%%llamatelemetry attention --flash o", {"on", "off"}),
+        ("%%llamatelemetry --model smollm2 --l", {"--layers"}),
+    ],
+)
+def test_tab_completes(shell, text, expected):
+    assert expected <= set(shell.complete("", text, len(text))[1])
+
+
+def test_tab_completes_as_a_notebook_asks(shell):
+    from IPython.core.completer import provisionalcompleter
+
+    text = "%%llamatelemetry --flash of"
+    with provisionalcompleter():
+        found = [c.text for c in shell.Completer.completions(text, len(text))]
+    assert "off" in found
+
+
+def test_tab_completes_names_with_a_colon(shell, tmp_path, monkeypatch):
+    models = tmp_path / "manifests" / "registry.ollama.ai" / "library" / "lamp"
+    models.mkdir(parents=True)
+    (models / "tiny").write_text(
+        '{"layers": [{"mediaType": "application/vnd.ollama.image.model", "digest": "sha256:1"}]}'
+    )
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "blobs" / "sha256-1").symlink_to(lt.open_model("smollm2").info.path)
+    monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path))
+    text = "%llamatelemetry open ollama:la"
+    completed, found = shell.complete("", text, len(text))
+    assert text[: len(text) - len(completed)] + found[0] == "%llamatelemetry open ollama:lamp:tiny"
