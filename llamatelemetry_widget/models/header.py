@@ -176,7 +176,7 @@ def _read_one(path: Path) -> Header:
     except (FileNotFoundError, NotADirectoryError):
         raise ModelNotFound(f"there is no file {shown(path)}; check the path, or see list_models()") from None
     except PermissionError as error:
-        raise ModelFileError(_not_readable(path, error)) from None
+        raise ModelFileError(not_readable(path, error)) from None
     except (OSError, ValueError) as error:  # ValueError: a path with a null character
         raise ModelFileError(f"{shown(path)} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if now != size:
@@ -197,7 +197,7 @@ def _size(path: Path) -> int:
     return state.st_size
 
 
-def _not_readable(path: Path, error: PermissionError) -> str:
+def not_readable(path: Path, error: PermissionError) -> str:
     """Which file or folder may not be read, and whose it is."""
     where = Path(error.filename or path)
     blocked = next((p for p in (*reversed(where.parents), where) if p.exists() and not os.access(p, _needs(p))), where)

@@ -13,11 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..errors import ModelFileError
 from .ggml_types import FILE_TYPES
-from .header import Header, LongArray, TensorInfo, read_header
+from .header import Header, LongArray, TensorInfo, read_header, shown
 
-_ATTENTION = re.compile(r"blk\.(\d+)\.attn_(q|k|v|qkv|q_a|q_b|kv_a_mqa|kv_b|k_b)\b")
-_BLOCK = re.compile(r"(enc\.|dec\.)?blk\.(\d+)\.")
+_LAYER_TENSOR = re.compile(r"(?:enc\.)?blk\.(\d+)\.(.+)")  # of the encoder where there are two stacks
+_ATTENTION = re.compile(r"attn_(q|k|v|q_a|q_b|kv_a_mqa|kv_b|k_b)\b")
+_FUSED = re.compile(r"attn_qkv\b")
+_RECURRENT = re.compile(r"ssm_")
+_MAX_LAYERS = 10_000
 
 
 @dataclass(frozen=True)
@@ -33,9 +37,18 @@ class ModelInfo:
         Of an encoder-decoder: of the encoder; the decoder's are ``n_decoder_layers``.
     n_heads, n_kv_heads : int or None
         The most that any layer has.
-    heads_per_layer, kv_heads_per_layer : tuple of int
-        0 where a layer has no attention; empty where the header does not say.
-    head_size, width, vocab_size, context_length, sliding_window, n_experts, n_experts_used : int or None
+    heads_per_layer, kv_heads_per_layer : tuple of (int or None)
+        0 where a layer has no attention, None where the file does not tell; empty where the header says nothing.
+    head_size : int or None
+        Of the keys.
+    width : int or None
+        Of the residual stream.
+    vocab_size : int or None
+        Tokens.
+    context_length, sliding_window : int or None
+        Tokens.
+    n_experts, n_experts_used : int or None
+        None where there are none.
     quant_type : str or None
         What the file's maker calls it, e.g. ``"Q4_K_M"``.
     quant_type_counts : dict of str to int
@@ -48,6 +61,15 @@ class ModelInfo:
         Of all files.
     unknown_types : tuple of str
         Types that are not known here; they are left out of ``bits_per_weight``.
+    has_weights : bool
+        False for a header alone, without tensor data.
+    tokenizer : str or None
+    bos_id, eos_id : int or None
+    has_chat_template : bool
+    shards : tuple of Path
+        All files.
+    metadata : mapping
+        Everything the header says, as `Header.metadata`.
     """
 
     path: Path
@@ -57,8 +79,8 @@ class ModelInfo:
     n_decoder_layers: int | None
     n_heads: int | None
     n_kv_heads: int | None
-    heads_per_layer: tuple[int, ...]
-    kv_heads_per_layer: tuple[int, ...]
+    heads_per_layer: tuple[int | None, ...]
+    kv_heads_per_layer: tuple[int | None, ...]
     head_size: int | None
     width: int | None
     vocab_size: int | None
@@ -72,6 +94,7 @@ class ModelInfo:
     bits_per_weight: float | None
     n_bytes: int
     unknown_types: tuple[str, ...]
+    has_weights: bool
     tokenizer: str | None
     bos_id: int | None
     eos_id: int | None
@@ -79,13 +102,35 @@ class ModelInfo:
     shards: tuple[Path, ...]
     metadata: Mapping[str, Any] = field(repr=False)
 
+    @property
+    def cannot_run(self) -> str | None:
+        """Why this file can be looked at but not run, and what to do; None where nothing speaks against it."""
+        if not self.has_weights:
+            return f"{shown(self.path)} is a header alone, without any weights; fetch the whole file to run it"
+        if self.unknown_types:
+            types = ", ".join(self.unknown_types)
+            return f"{shown(self.path)} has tensors of {types}, which cannot be run; fetch another quant type of it"
+        return None
+
 
 def model_info(path: str | os.PathLike[str]) -> ModelInfo:
     """Read a model's header.
 
+    Parameters
+    ----------
+    path : str or path
+        A GGUF file; any file of a split set.
+
+    Returns
+    -------
+    ModelInfo
+
     Raises
     ------
-    ModelNotFound, ModelFileError
+    ModelNotFound
+        There is no such file.
+    ModelFileError
+        It is damaged, cut off or no GGUF.
     """
     return info_of(read_header(path))
 
@@ -99,15 +144,10 @@ def info_of(header: Header) -> ModelInfo:
         return metadata.get(f"{architecture}.{key}")
 
     layers = _whole(own("block_count"))
-    attending = {int(m[1]) for t in header.tensors if (m := _ATTENTION.search(t.name))}
-    heads = _per_layer(own("attention.head_count"), layers, attending)
-    kv = own("attention.head_count_kv")
-    kv_heads = _per_layer(own("attention.head_count") if kv is None else kv, layers, attending)
+    if layers is not None and layers > _MAX_LAYERS:
+        raise ModelFileError(f"{shown(header.path)} claims {layers} layers, which no model has; download it again")
+    heads, kv_heads = _heads(header, layers, own("attention.head_count"), own("attention.head_count_kv"))
     width = _whole(own("embedding_length"))
-    most = max(heads, default=0) or None
-    head_size = _whole(own("attention.key_length"))
-    if head_size is None and width and most and width % most == 0:
-        head_size = width // most  # what the format defines where key_length is absent
     known = [t for t in header.tensors if t.n_bytes is not None]
     weights = sum(t.n_weights for t in known)
     file_type = metadata.get("general.file_type")
@@ -117,23 +157,24 @@ def info_of(header: Header) -> ModelInfo:
         architecture=architecture,
         n_layers=layers,
         n_decoder_layers=_whole(own("decoder_block_count")),
-        n_heads=most,
-        n_kv_heads=max(kv_heads, default=0) or None,
+        n_heads=_most(heads),
+        n_kv_heads=_most(kv_heads),
         heads_per_layer=heads,
         kv_heads_per_layer=kv_heads,
-        head_size=head_size,
+        head_size=_head_size(_whole(own("attention.key_length")), width, heads),
         width=width,
         vocab_size=_vocabulary(header, own("vocab_size")),
         context_length=_whole(own("context_length")),
-        sliding_window=_whole(own("attention.sliding_window")),
-        n_experts=_whole(own("expert_count")),
-        n_experts_used=_whole(own("expert_used_count")),
+        sliding_window=_whole(own("attention.sliding_window")) or None,
+        n_experts=_whole(own("expert_count")) or None,
+        n_experts_used=_whole(own("expert_used_count")) or None,
         quant_type=FILE_TYPES.get(file_type) if isinstance(file_type, int) else None,
         quant_type_counts=dict(Counter(t.type_name for t in header.tensors).most_common()),
         n_parameters=sum(t.n_weights for t in header.tensors),
         bits_per_weight=8 * sum(t.n_bytes or 0 for t in known) / weights if weights else None,
         n_bytes=header.n_bytes,
         unknown_types=tuple(sorted({t.type_name for t in header.tensors if t.n_bytes is None})),
+        has_weights=header.complete,
         tokenizer=_text(metadata.get("tokenizer.ggml.model")),
         bos_id=_whole(metadata.get("tokenizer.ggml.bos_token_id")),
         eos_id=_whole(metadata.get("tokenizer.ggml.eos_token_id")),
@@ -159,15 +200,69 @@ def _text(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _per_layer(value: Any, layers: int | None, attending: set[int]) -> tuple[int, ...]:
-    """One count per layer; a layer without any attention tensor has none, whatever a single count says."""
-    if layers is None or layers > 100_000:
+Counts = tuple[int | None, ...]
+
+
+def _heads(header: Header, layers: int | None, heads: Any, kv_heads: Any) -> tuple[Counts, Counts]:
+    """Heads and KV heads of each layer. A layer without KV heads, or without any attention tensor, has no attention."""
+    if layers is None:
+        return (), ()
+    attends = _attends(header, layers)
+    if heads is None and not any(attends) and None not in attends and header.tensors:
+        return (0,) * layers, (0,) * layers
+    per_layer = _per_layer(heads, layers, attends)
+    kv_per_layer = per_layer if kv_heads is None else _per_layer(kv_heads, layers, attends)  # as the format defines
+    if len(per_layer) == len(kv_per_layer):
+        per_layer = tuple(0 if kv == 0 else n for n, kv in zip(per_layer, kv_per_layer, strict=True))
+    return per_layer, kv_per_layer
+
+
+def _attends(header: Header, layers: int) -> list[bool | None]:
+    """Has each layer attention, by its tensors? None where they do not tell.
+
+    A fused ``attn_qkv`` beside a state space (``ssm_``) may as well be linear attention.
+    """
+    names: dict[int, list[str]] = {}
+    for tensor in header.tensors:
+        if found := _LAYER_TENSOR.fullmatch(tensor.name):
+            names.setdefault(int(found[1]), []).append(found[2])
+    if not names:
+        return [None] * layers
+    return [_attends_by(names.get(layer, [])) for layer in range(layers)]
+
+
+def _attends_by(names: list[str]) -> bool | None:
+    if any(_ATTENTION.match(name) for name in names):
+        return True
+    if not any(_FUSED.match(name) for name in names):
+        return False
+    return None if any(_RECURRENT.match(name) for name in names) else True
+
+
+def _per_layer(value: Any, layers: int, attends: list[bool | None]) -> Counts:
+    """One count per layer, from the one count or the list of counts that the header gives."""
+    if isinstance(value, list):
+        counts = tuple(_whole(v) for v in value)
+        return counts if len(counts) == layers else ()
+    count = _whole(value)
+    if count is None:
         return ()
-    if isinstance(value, list) and len(value) == layers and all(isinstance(v, int) for v in value):
-        return tuple(value)
-    if not isinstance(value, int) or isinstance(value, bool):
-        return ()
-    return tuple(value if not attending or layer in attending else 0 for layer in range(layers))
+    if count == 0 or all(a is None for a in attends):
+        return (count,) * layers
+    return tuple(None if a is None else count if a else 0 for a in attends)
+
+
+def _most(counts: Counts) -> int | None:
+    return max((n for n in counts if n), default=None)
+
+
+def _head_size(key_length: int | None, width: int | None, heads: Counts) -> int | None:
+    """The header's, else width / heads, which the format defines where all layers with attention have as many heads."""
+    different = {n for n in heads if n != 0}
+    count = different.pop() if len(different) == 1 else None
+    if key_length is None and width and count and width % count == 0:
+        return width // count
+    return key_length
 
 
 def _vocabulary(header: Header, claimed: Any) -> int | None:
