@@ -33,8 +33,8 @@ class Block:
         Which of the layer's.
     hidden : list of (columns of the block, bool (rows, columns))
         Cells that are not visible.
-    blind : bool
-        Some row sees nothing.
+    blind : int64
+        Rows of the block that see nothing.
     counted : slice or int64
         Rows of the block that the statistics are made of.
     picks : Picks or None
@@ -54,7 +54,7 @@ class Block:
     rows: slice
     keys: slice
     hidden: Hidden
-    blind: bool
+    blind: Ints
     counted: slice | Ints
     picks: Picks | None
     positions: Ints | None
@@ -166,7 +166,7 @@ class Plan:
             rows,
             keys,
             _hidden(rows, keys, first, stop, mask),
-            bool((self.facts.visible[rows] == 0).any()),
+            np.flatnonzero(self.facts.visible[rows] == 0),
             _as_slice(np.flatnonzero(self.facts.counted[rows])),
             self._picks(rows, keys) if self._keep_pairs else None,
             None if self.facts.positions is None else self.facts.positions[rows],

@@ -74,12 +74,12 @@ def reduce(s: Scoring, token_ids: Array | None, side: int = 64, threads: int = 1
     ids = None if token_ids is None else host(token_ids)
     if namespace(s.q) is np:
         return Reduced(*reduce_numpy(s, ids, side, threads))
-    return _reduce_any(s, row_facts(s, ids), side)
+    return reduce_any(s, row_facts(s, ids), side)
 
 
 @np.errstate(**QUIET)  # type: ignore[arg-type]
-def _reduce_any(s: Scoring, facts: RowFacts, side: int) -> Reduced:
-    """The same on any array library."""
+def reduce_any(s: Scoring, facts: RowFacts, side: int) -> Reduced:
+    """What `reduce` does where the arrays are not NumPy's (it would do it with those, too)."""
     xp = namespace(s.q)
     parts = [_reduce_group(s, facts, side, head) for head in range(0, s.heads, s.group)]
     sums, greatest, mean = (xp.concat(x) for x in zip(*parts, strict=True))
@@ -99,9 +99,9 @@ def _reduce_group(s: Scoring, facts: RowFacts, side: int, head: int) -> tuple[Ar
             p = replay_heads(s, head, head + s.group, rows)
             sums = sums + _sums(p, rows, facts, xp)
             top, total = xp.maximum(top, xp.max(p, axis=1)), total + xp.sum(p, axis=1)
-        greatest.append(_pool_keys(top, side, xp.max))
-        mean.append(_pool_keys(total / (b - a), side, xp.mean))
-    return sums, xp.stack(greatest, axis=1), xp.stack(mean, axis=1)
+        greatest.append(top)
+        mean.append(total / (b - a))
+    return sums, _pool_keys(xp.stack(greatest, axis=1), side, xp.max), _pool_keys(xp.stack(mean, axis=1), side, xp.mean)
 
 
 def _blocks(start: int, stop: int, size: int) -> list[slice]:
@@ -109,9 +109,9 @@ def _blocks(start: int, stop: int, size: int) -> list[slice]:
 
 
 def _pool_keys(x: Array, side: int, how: Callable[..., Array]) -> Array:
-    """(heads, keys) to (heads, side_keys)."""
-    key_edges = edges(x.shape[1], min(side, x.shape[1])).tolist()
-    return namespace(x).stack([how(x[:, a:b], axis=1) for a, b in pairwise(key_edges)], axis=1)
+    """(heads, side_rows, keys) to (heads, side_rows, side_keys)."""
+    key_edges = edges(x.shape[2], min(side, x.shape[2])).tolist()
+    return namespace(x).stack([how(x[..., a:b], axis=-1) for a, b in pairwise(key_edges)], axis=-1)
 
 
 def _sums(p: Array, rows: slice, facts: RowFacts, xp: Any) -> Array:

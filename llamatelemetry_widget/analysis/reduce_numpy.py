@@ -20,7 +20,8 @@ from .rows import Floats
 from .statistics import STATISTICS
 from .thumbnails import encode
 
-_HIDDEN = np.float32(-1e30)  # instead of -inf: times 0 it is 0, where -inf would be NaN
+# exp2 is slow, and -inf times its result NaN, where the result is 0; 2 ** -100 is as good as that beside 2 ** -_SMALL
+_LOWEST = np.float32(-100)
 _LOG2_E = math.log2(math.e)
 _SMALL = 32.0  # 2 ** 32 sums without overflow or loss, so rows within it need no shift
 _MEANS = [STATISTICS.index(name) for name in ("entropy", "max_weight", "mean_distance", "locality")]
@@ -77,14 +78,12 @@ class _Layer:
         buffers = _Buffers(shape)
         x, p = buffers.x, buffers.p
         self._scores(block, heads, x)
-        _hide(x, block, _HIDDEN)
-        top, learned, shifted = self._shift(x, heads)
+        top, learned, shifted = self._shift(x, block, heads)
         np.exp2(x, out=p)
         mass, far = self._weigh(block, p)
         total = mass + learned
-        if block.blind:
-            mass[mass == 0] = total[total == 0] = 1
         share: Floats = np.float32(1) / total
+        share[:, block.blind] = 0
         rows = np.zeros((len(_MEANS), *share.shape), np.float32)
         rows[0] = (np.log2(mass) - np.vecdot(p, x) / mass) / self.plan.facts.log2_visible[block.rows]
         rows[1] = np.exp2(top) * share
@@ -122,19 +121,22 @@ class _Layer:
         if self.slopes is not None:
             x += self.slopes[heads, None, None] * distance_values(s, block.rows)[:, block.keys]
 
-    def _shift(self, x: Floats, heads: slice) -> tuple[Floats, Floats | float, bool]:
+    def _shift(self, x: Floats, block: Block, heads: slice) -> tuple[Floats, Floats | float, bool]:
         """Take each row's maximum off unless all are small: maxima then, exp2 of learned sinks, whether it was done."""
-        top: Floats = np.maximum.reduce(x, axis=-1)
         sinks = None if self.sinks is None else self.sinks[heads, None]
+        _hide(x, block, _LOWEST)
+        top: Floats = np.maximum.reduce(x, axis=-1)
         highest = top if sinks is None else np.maximum(top, sinks)
-        # written so that a NaN is not small
-        small = np.minimum.reduce(top, axis=None) >= -_SMALL and np.maximum.reduce(highest, axis=None) <= _SMALL
-        if not small:
-            shift = np.where(highest <= _HIDDEN / 2, np.float32(0), highest)
-            x -= shift[..., None]
-            top = top - shift
-            sinks = None if sinks is None else sinks - shift
-        return top, 0.0 if sinks is None else np.exp2(sinks), not small
+        # a NaN is not small, nor is a row whose greatest score may be a hidden one
+        if np.minimum.reduce(top, axis=None) >= -_SMALL and np.maximum.reduce(highest, axis=None) <= _SMALL:
+            return top, 0.0 if sinks is None else np.exp2(sinks), False
+        _hide(x, block, np.float32(-np.inf))
+        top = np.maximum.reduce(x, axis=-1)
+        highest = top if sinks is None else np.maximum(top, sinks)
+        highest[:, block.blind] = 0
+        x -= highest[..., None]
+        np.maximum(x, _LOWEST, out=x)
+        return top - highest, 0.0 if sinks is None else np.exp2(sinks - highest), True
 
     def _weigh(self, block: Block, weights: Floats) -> tuple[Floats, Floats | None]:
         """Sum over keys, and the sum of (middle - key) where that gives the distance; float32 (heads, rows) each."""
