@@ -4,7 +4,7 @@
 In: the GGUF files of SmolLM2-135M (Q4_1) and Gemma 3 270M (Q4_K_M). Out, beside this script, per model:
 
   NAME.npz         a short prompt, everything
-                   ids (n,) int32 · text () str · attn (layers, heads, n, n) float16 · logits (vocab,) float16, last token
+                   ids (n,) int32 · text () str · attn (layers, heads, n, n) float16 · logits (vocab,) float16, last row
                    hidden (chosen, n, width) float32, residual stream after each of hidden_layers (chosen,) int32
   NAME-long.npz    a prompt of N_LONG tokens (longer than Gemma's window of 512), chosen rows
                    ids (n,) int32 · text () str · rows (r,) int32 · attn (chosen, heads, r, n) float16 of attn_layers

@@ -1,4 +1,4 @@
-"""The zoo of tiny models as the parity tests see it: which files have a reference, and how close a trace must come to it.
+"""The zoo of tiny models as the parity tests see it: the files with a reference, and how close a trace must come.
 
 In: tests/data/zoo (made by make_zoo.py from Hugging Face models). Out: `Case`s, and the arrays of a trace laid out as
 the reference has them.
