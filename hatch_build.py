@@ -19,6 +19,6 @@ class Frontend(BuildHookInterface):  # type: ignore[misc, type-arg]
             return
         npm = shutil.which("npm")
         if npm is None:
-            raise RuntimeError(f"the frontend is not built ({static} has no .js) and npm is not installed: run `make build`")
+            raise RuntimeError(f"the frontend is not built (no .js in {static}) and there is no npm: run `make build`")
         subprocess.run([npm, "ci", "--no-audit", "--no-fund"], cwd=self.root, check=True)
         subprocess.run([npm, "run", "build"], cwd=self.root, check=True)

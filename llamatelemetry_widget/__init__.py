@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .analysis.attention import decode_thumbnail
+    from .engine.running import RunningTrace
     from .errors import (
         BackendMissing,
         CaptureUnavailable,
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
         PromptTooLong,
     )
     from .magics import load_ipython_extension, unload_ipython_extension
-    from .model import Model, RunningTrace, open_model
+    from .model import Model, open_model
     from .models.find import list_models
     from .models.info import ModelInfo
     from .trace import Trace, load_trace
@@ -34,7 +35,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "open_model": "model",
     "Model": "model",
-    "RunningTrace": "model",
+    "RunningTrace": "engine.running",
     "ModelInfo": "models.info",
     "list_models": "models.find",
     "Trace": "trace",

@@ -324,7 +324,7 @@ class Model:
             }
         )
         own = [(part, layer, head) for part, layer, heads in answer["layers"] for head in range(heads)]
-        frame = pd.DataFrame(own, columns=["part", "layer", "head"])
+        frame: pd.DataFrame = pd.DataFrame(own, columns=["part", "layer", "head"])
         frame["max_difference"] = answer["differences"]
         return frame
 

@@ -228,7 +228,8 @@ class Trace:
                 own = {"part": record.part, "layer": record.layer, "head": head, "kv_head": group}
                 rows.append({**own, **values, "name": name_head(values)})
         columns = ["part", "layer", "head", "kv_head", *STATISTICS, "name"]
-        return pd.DataFrame(rows, columns=columns)
+        frame: pd.DataFrame = pd.DataFrame(rows, columns=columns)
+        return frame
 
     @property
     def thumbnails(self) -> Array:
@@ -265,7 +266,9 @@ class Trace:
             if r.difference is not None
             for h, d in enumerate(r.difference)
         ]
-        return pd.DataFrame(rows, columns=["part", "layer", "head", "max_difference", "tolerance"])
+        columns = ["part", "layer", "head", "max_difference", "tolerance"]
+        frame: pd.DataFrame = pd.DataFrame(rows, columns=columns)
+        return frame
 
     def _arrived(self) -> list[AttentionRecord]:
         return [record for record in self._attention.values() if record.reduced is not None]

@@ -39,7 +39,8 @@ _CAUSES = {
     signal.SIGILL: "llama.cpp was built for a newer CPU than this one (illegal instruction): reinstall "
     "llama-cpp-python from source here",
     signal.SIGABRT: "llama.cpp aborted",
-    signal.SIGSEGV: "llama.cpp read memory that is not its own",
+    signal.SIGSEGV: "llama.cpp read memory that is not its own (a build for the exact CPU does so on virtual machines "
+    "that hide AMX: rebuild llama-cpp-python with CMAKE_ARGS=-DGGML_NATIVE=OFF)",
     signal.SIGBUS: "the model file changed or shrank while it was in use",
     signal.SIGKILL: "it was killed from outside, most likely because memory ran out: use a shorter prompt or a "
     "smaller model",

@@ -151,7 +151,7 @@ class ProgressBar:
             from ipywidgets import FloatProgress, Layout
 
             self._bar = FloatProgress(0, 0, 1, style={"description_width": "initial"}, layout=Layout(width="420px"))
-            display(self._bar)
+            display(self._bar)  # type: ignore[no-untyped-call, unused-ignore]
         else:
             self._line = sys.stderr is not None and sys.stderr.isatty()
 

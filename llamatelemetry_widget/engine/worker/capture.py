@@ -354,8 +354,8 @@ def _address(tensor: Tensor) -> int:
 
 
 def _source(node: Tensor, i: int) -> Array:
-    values: Array = ggml.read(ggml.at(node.src[i])).astype(np.float32)
-    return values[0]
+    values: Array = ggml.read(ggml.at(node.src[i]))[0].astype(np.float32)
+    return values
 
 
 def _widened(bias: Array, keys: int) -> Array:
