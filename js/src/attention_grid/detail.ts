@@ -74,6 +74,7 @@ export class DetailView {
   private reading: Reading | null = null;
   private painted = "";
   private amongFor = "";
+  private ticks: (() => void)[] = [];
 
   constructor(private readonly events: DetailEvents) {
     const { cleanup } = this;
@@ -100,6 +101,12 @@ export class DetailView {
     cleanup.on(this.twin.element, "blur", () => this.plate.classList.remove("lt-focus"));
     cleanup.on(window, "scroll", () => this.hideTip(), { capture: true, passive: true });
     cleanup.add(() => this.tip.hide());
+    // The strips' width is the page's business: a host that swaps its style sheets has none for a moment.
+    const observer = new ResizeObserver(() => {
+      for (const paint of this.ticks) paint();
+    });
+    observer.observe(this.among);
+    cleanup.add(() => observer.disconnect());
   }
 
   destroy(): void {
@@ -378,6 +385,7 @@ export class DetailView {
     this.amongFor = data.facts.phase === "computing" ? "" : key;
     this.painted = state.theme.sans + css(state.theme.ink);
     const n = data.heads.length;
+    this.ticks = [];
     const rows = data.facts.statistics
       .filter((f) => f.histogram)
       .flatMap((f) => {
@@ -385,7 +393,7 @@ export class DetailView {
         const mine = data.value(state.head, f.key);
         const rank = data.rank(state.head, f.key);
         const strip = h("div", { class: "lt-ticks-strip" }, canvas);
-        queueMicrotask(() => paintTicks(canvas, data.column(f.key), mine, f.lo, f.hi, state));
+        this.ticks.push(() => paintTicks(canvas, data.column(f.key), mine, f.lo, f.hi, state));
         return [
           h("span", { class: "lt-among-name" }, f.label),
           strip,
@@ -406,6 +414,7 @@ export class DetailView {
       ),
       h("div", { class: "lt-among-rows" }, ...rows),
     );
+    for (const paint of this.ticks) paint();
   }
 
   private showTwin(): void {

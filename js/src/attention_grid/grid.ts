@@ -102,18 +102,21 @@ export class GridView {
     cleanup.add(() => this.card.hide());
   }
 
-  /** Shows data in a state. `changed` names heads' pixels that must be drawn anew from their thumbnails. */
+  /** Shows data in a state. */
   show(data: GridData, state: GridState): void {
     const fresh = this.data === null || !this.data.shares(data);
-    const previous = this.state;
+    const widened = this.state?.width !== state.width;
+    // A layer's window is known when it has run, and gets its own line under the cells.
+    const relaid = fresh || widened || this.data?.facts.layers !== data.facts.layers;
     this.data = data;
     this.state = state;
-    if (fresh || previous?.width !== state.width) this.layout = layoutGrid(data, state.width);
+    if (data.facts.layers.length === 0) return;
+    if (relaid) this.layout = layoutGrid(data, state.width);
     const layout = this.layout!;
     if (fresh) this.painter.forget();
     const order = state.ranked ? data.ranked(state.statistic) : null;
     this.index = new CellIndex(placeCells(data, layout, order), layout, data.rows);
-    this.retarget(fresh || previous?.width !== state.width);
+    this.retarget(relaid);
     this.canvas.style.width = `${layout.width}px`;
     this.canvas.style.height = `${layout.height}px`;
     this.element.style.height = `${layout.height}px`;
@@ -346,8 +349,8 @@ export class GridView {
     this.byKeys = false;
     this.twin.element.focus({ preventScroll: true });
     this.hovered = head;
+    this.hidePreview();
     this.events.lock(head);
-    if (this.state && !this.data?.has(head)) this.hidePreview();
   }
 
   private double(e: MouseEvent): void {

@@ -2,7 +2,7 @@
 // In: GridData, a state, a source of exact matrices. Out: DOM in `root`, and changes of the state. Knows nothing of Jupyter.
 import { Announcer, Cleanup, copyText, download, Frame, h } from "../shared/dom";
 import { count, plural, smallWeight, subscript } from "../shared/format";
-import { applyTheme, type Theme, type ThemeChoice, watchTheme } from "../shared/theme";
+import { applyTheme, sameTheme, type Theme, type ThemeChoice, watchTheme } from "../shared/theme";
 import { keyHints, Segmented, Toggle } from "./controls";
 import type { Filter, GridData, Head, Matrix } from "./data";
 import { DetailView, type HeadStatus } from "./detail";
@@ -167,7 +167,7 @@ export class AttentionGridView {
     cleanup.on(this.provenance, "click", () => this.copyDetails());
     this.frame = new Frame(cleanup, () => this.render());
     this.theme = applyTheme(root, state.theme);
-    cleanup.add(watchTheme(() => this.retheme()));
+    cleanup.add(watchTheme(root, () => this.retheme()));
     // Before Lumino's document-level listener sees it, and only keys that the widget uses.
     cleanup.on<KeyboardEvent>(window, "keydown", (e) => this.key(e), { capture: true });
     cleanup.on<PointerEvent>(document, "pointerdown", (e) => this.outside(e), { capture: true });
@@ -275,14 +275,21 @@ export class AttentionGridView {
       this.root.clientWidth -
       (Number.parseFloat(style.paddingLeft) || 0) -
       (Number.parseFloat(style.paddingRight) || 0);
-    if (inner < 60 || inner === this.width) return;
+    if (inner < 60) return;
+    // What was hidden, or not in the page yet, may have missed a change of theme.
+    const rethemed = this.retheme();
+    if (inner === this.width && !rethemed) return;
     this.width = inner;
     this.render();
   }
 
-  private retheme(): void {
-    this.theme = applyTheme(this.root, this.state.theme);
+  /** Reads the host's colours again; true when they changed. */
+  private retheme(): boolean {
+    const theme = applyTheme(this.root, this.state.theme);
+    if (sameTheme(theme, this.theme)) return false;
+    this.theme = theme;
     this.frame.ask();
+    return true;
   }
 
   private change(patch: Partial<State>, final = true): void {
@@ -433,7 +440,10 @@ export class AttentionGridView {
 
   private renderDetail(head: Head | undefined): void {
     const { layout } = this.grid;
-    if (!layout) return;
+    if (!layout) {
+      this.hint.hidden = true;
+      return;
+    }
     this.root.classList.toggle("lt-beside", layout.beside);
     this.hint.hidden = head !== undefined || this.data.heads.length === 0;
     if (!head || !this.data.has(head)) {

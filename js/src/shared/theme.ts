@@ -174,31 +174,38 @@ export function applyTheme(root: HTMLElement, choice: ThemeChoice): Theme {
   };
 }
 
-/** Calls back whenever the host may have changed its theme; returns the function that ends it. */
-export function watchTheme(changed: () => void): () => void {
+/**
+ * Calls back whenever the host may have changed its theme; returns the function that ends it.
+ * Two signals: attributes of the page, and a probe whose colours follow the host's variables, so that it tells of
+ * style sheets that finish loading long after the attribute was set.
+ */
+export function watchTheme(root: HTMLElement, changed: () => void): () => void {
   const observer = new MutationObserver(changed);
-  const filter = {
-    attributes: true,
-    attributeFilter: [
-      "class",
-      "style",
-      "data-jp-theme-name",
-      "data-jp-theme-light",
-      "data-theme",
-      "data-vscode-theme-kind",
-    ],
-  };
-  for (const e of [document.documentElement, document.body]) observer.observe(e, filter);
+  const names = [
+    "class",
+    "style",
+    "data-jp-theme-name",
+    "data-jp-theme-light",
+    "data-theme",
+    "data-vscode-theme-kind",
+  ];
+  for (const e of [document.documentElement, document.body])
+    observer.observe(e, { attributes: true, attributeFilter: names });
+  const probe = document.createElement("span");
+  probe.className = "lt-hidden lt-theme-probe";
+  probe.setAttribute("aria-hidden", "true");
+  probe.addEventListener("transitionrun", changed);
+  root.append(probe);
   const forced = window.matchMedia?.("(forced-colors: active)");
   forced?.addEventListener?.("change", changed);
-  // A host may set its attribute first and load the new colours later: its style sheets finish with a load event.
-  document.addEventListener("load", onLoad, true);
-  function onLoad(event: Event): void {
-    if (event.target instanceof HTMLLinkElement) changed();
-  }
   return () => {
     observer.disconnect();
+    probe.remove();
     forced?.removeEventListener?.("change", changed);
-    document.removeEventListener("load", onLoad, true);
   };
+}
+
+/** Two themes draw the same. */
+export function sameTheme(a: Theme, b: Theme): boolean {
+  return JSON.stringify(a) === JSON.stringify(b);
 }
