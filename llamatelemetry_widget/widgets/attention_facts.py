@@ -27,8 +27,8 @@ _LABELS = {"previous_token": "Previous token", "duplicate_token": "Duplicate tok
 
 def facts(trace: Trace, part: str, phase: str, done: int, total: int, message: str) -> dict[str, Any]:
     """The trait `facts`."""
-    rows, keys = trace.part_tokens(part) if trace.parts else (trace.tokens, trace.tokens)
-    layers = trace.layers_of(part) if trace.parts else []
+    rows, keys = trace.part_tokens(part if trace.parts else None)
+    layers = layers_of(trace, part)
     side_rows, side_keys = sides(layers, len(rows), len(keys))
     return {
         "title": "Attention",
@@ -146,8 +146,12 @@ def names(trace: Trace, part: str) -> dict[str, str]:
 
 def arrived_layers(trace: Trace, part: str) -> list[LayerFacts]:
     """Layers with attention that are there."""
-    layers = trace.layers_of(part) if trace.parts else []
-    return [layer for layer in layers if layer.kind == "attention" and trace.arrived(layer.layer, part)]
+    return [own for own in layers_of(trace, part) if own.kind == "attention" and trace.arrived(own.layer, part)]
+
+
+def layers_of(trace: Trace, part: str) -> list[LayerFacts]:
+    """All layers of a part; where nothing has attention, the model's layers with the reason."""
+    return trace.layers_of(part if trace.parts else None)
 
 
 def layer_buffers(reduced: Reduced, side_rows: int, side_keys: int) -> tuple[Array, Array]:
@@ -167,7 +171,7 @@ def statistics(trace: Trace, part: str) -> Array:
 
 
 def _all_heads(trace: Trace, part: str, side_rows: int, side_keys: int) -> tuple[Array, Array]:
-    layers = [layer for layer in (trace.layers_of(part) if trace.parts else []) if layer.kind == "attention"]
+    layers = [layer for layer in layers_of(trace, part) if layer.kind == "attention"]
     heads = sum(layer.heads for layer in layers)
     codes = np.zeros((heads, side_rows, side_keys), np.uint8)
     table = np.full((heads, len(STATISTICS)), np.nan, np.float32)
@@ -203,7 +207,7 @@ def find_layer(trace: Trace, layer: int, part: str) -> LayerFacts:
     CaptureUnavailable
         There is no such layer, or it has no attention.
     """
-    layers = trace.layers_of(part) if trace.parts else []
+    layers = layers_of(trace, part)
     found = next((own for own in layers if own.layer == layer), None)
     if found is None:
         there = [own.layer for own in layers]

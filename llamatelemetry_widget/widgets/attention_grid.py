@@ -134,7 +134,7 @@ class AttentionGrid(TelemetryWidget):
     def _state(self, phase: str, message: str = "") -> dict[str, Any]:
         """The traits that say what is shown, for a phase of the run."""
         trace, part = cast(Trace, self._trace), self._part
-        layers = [layer for layer in (trace.layers_of(part) if trace.parts else []) if layer.kind == "attention"]
+        layers = [layer for layer in told.layers_of(trace, part) if layer.kind == "attention"]
         facts = told.facts(trace, part, phase, len(told.arrived_layers(trace, part)), len(layers), message)
         return {
             "facts": facts,

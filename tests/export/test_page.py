@@ -1,0 +1,129 @@
+"""X1, X3: the exported page is one file that draws from disk, offline, and runs nothing that a text brings along."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+import llamatelemetry_widget as lt
+from llamatelemetry_widget.export.page import embed
+
+from .conftest import HOSTILE
+
+
+def data_of(html):
+    """The data of a page, as its browser reads them."""
+    return json.loads(re.search(r'<script type="application/json" id="lt-data">(.*?)</script>', html, re.DOTALL)[1])
+
+
+@pytest.mark.browser
+def test_x1_the_page_draws_from_disk_without_a_network(grid, page, tmp_path, capsys):
+    grid.select(17, 5)
+    grid.to_html(tmp_path / "attention.html")
+    opened = page.open(tmp_path / "attention.html")
+    assert "MB · all 270 heads" in capsys.readouterr().out
+    assert page.complaints == []
+    assert page.foreign == []
+    text = opened.inner_text("main")
+    assert "30 layers × 9 heads" in text
+    assert "Layer 17 · head 5" in text
+    assert "not live" in text
+    assert "SmolLM2" in text
+
+
+@pytest.mark.browser
+def test_x1_embedded_heads_open_and_others_say_what_they_need(grid, page, tmp_path):
+    grid.select(17, 5)
+    grid.to_html(tmp_path / "few.html", heads=[(17, 5)])
+    opened = page.open(tmp_path / "few.html")
+    assert "0.7" in opened.inner_text("main")
+    opened.locator("[role=grid]").first.focus()
+    opened.keyboard.press("ArrowRight")
+    opened.keyboard.press("Enter")
+    opened.wait_for_timeout(300)
+    text = opened.inner_text("main")
+    assert "Layer 18" in text
+    assert "kernel" in text
+    assert page.complaints == []
+
+
+@pytest.mark.browser
+def test_x3_hostile_texts_are_shown_and_run_nothing(hostile, page, tmp_path):
+    grid = lt.AttentionGrid(hostile)
+    grid.select(0, 0)
+    html = grid.to_html(tmp_path / "hostile.html")
+    opened = page.open(tmp_path / "hostile.html")
+    assert page.complaints == []
+    assert page.foreign == []
+    assert opened.title().startswith("Attention · </ScRiPt><img")
+    assert opened.locator("img").count() == 0
+    assert "onerror" in opened.inner_text("main")
+    assert "".join(data_of(html)["state"]["facts"]["tokens"]).startswith("</ScRiPt><img")
+    assert html.lower().count("<script") == 2
+
+
+@pytest.mark.browser
+def test_x3_the_picture_for_hosts_without_widgets_runs_nothing_either(hostile, page, tmp_path):
+    html = lt.AttentionGrid(hostile)._repr_mimebundle_()[0]["text/html"]
+    path = tmp_path / "fallback.html"
+    path.write_text(f"<!doctype html><meta charset=utf-8><canvas></canvas>{html}", "utf-8")
+    opened = page.open(path)
+    assert opened.title() != "pwned"
+    assert opened.locator("img").count() == 1
+    assert opened.evaluate("document.images[0].naturalWidth") > 500
+    assert "ScRiPt" in opened.locator("img").get_attribute("alt")
+    assert page.complaints == []
+
+
+def test_the_file_name_is_safe(hostile, tmp_path):
+    grid = lt.AttentionGrid(hostile)
+    grid.to_html(tmp_path)
+    grid.to_svg(tmp_path)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert len(names) == 2
+    assert all(re.fullmatch(r"attention-[\w.-]+-tokens\.(html|svg)", name) for name in names)
+
+
+@pytest.mark.parametrize("text", [HOSTILE, "\u2028\u2029", "\ud800", "&lt;", "</script"])
+def test_x3_json_in_a_page_cannot_end_its_element(text):
+    coded = embed({"text": text})
+    assert not re.search("[<>&\u2028\u2029]", coded)
+    coded.encode("utf-8")
+    assert json.loads(coded)["text"] in (text, "?")
+
+
+def test_w5_numbers_that_json_lacks_become_null():
+    assert json.loads(embed({"a": float("nan"), "b": [float("inf"), 1.5]})) == {"a": None, "b": [None, 1.5]}
+
+
+def test_the_page_holds_the_state_and_all_that_was_asked_for(grid):
+    grid.filter, grid.scale, grid.theme = {"sink": [0.5, None]}, "row", "dark"
+    grid.select(16, 0)
+    data = data_of(grid.to_html(heads=[(16, 0), (17, 5)]))
+    assert data["state"]["embedded"] == {"16,0": 0, "17,5": 1}
+    assert len(data["buffers"]["embedded_data"]) == 2
+    assert data["state"]["filter"] == {"sink": [0.5, None]}
+    assert (data["state"]["scale"], data["state"]["theme"]) == ("row", "dark")
+    assert data["state"]["facts"]["live"] is False
+    assert data["module"] == grid._esm
+
+
+def test_the_locked_head_goes_in_first_and_the_most_striking_follow(grid):
+    grid.select(3, 3)
+    first = grid._chosen(None)[:6]
+    assert first[0] == (3, 3)
+    tops = {
+        tuple(grid.head_stats.loc[grid.head_stats[name].idxmax(), ["layer", "head"]]) for name in ("sink", "induction")
+    }
+    assert tops <= set(first)
+
+
+@pytest.mark.parametrize(
+    ("heads", "words"),
+    [([(99, 0)], "layer 99"), ([(0, 9)], "head 9 does not exist"), ("some", "'all' or a list")],
+)
+def test_heads_that_do_not_exist_are_refused(grid, heads, words):
+    with pytest.raises(lt.LlamaTelemetryError, match=words):
+        grid.to_html(heads=heads)
