@@ -62,10 +62,15 @@ clean: ## Remove what was made here
 	rm -rf $(VENV) node_modules dist site $(BUNDLE) demo.html tests/output
 
 $(VENV)/.installed: requirements.lock pyproject.toml
+	@command -v c++ > /dev/null || scripts/system_package.sh g++
+	@$(PYTHON) -c 'import ensurepip' 2> /dev/null || scripts/system_package.sh python3-venv
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -U pip
-	$(BIN)/python -m pip install -q --no-deps -r requirements.lock
-	$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
+	@# The lock is of Python 3.11; 3.10 cannot take all of it and resolves the ranges anew.
+	if $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then \
+	  $(BIN)/python -m pip install -q --no-deps -r requirements.lock && \
+	  $(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .; \
+	else $(BIN)/python -m pip install -q -e '.[dev]'; fi
 	touch $@
 
 node_modules/.package-lock.json: package-lock.json

@@ -256,7 +256,8 @@ class Run:
         rows = np.array([row for row, _ in s.checked])
         out = np.stack([output for _, output in s.checked], 1)
         difference = check(scoring, out, rows)
-        tolerance = CHECK_TOLERANCE * float(np.abs(s.v[:, : s.keys]).max(initial=0))
+        allowed = max(CHECK_TOLERANCE, HALF_STEP * float(np.sqrt(s.keys)))
+        tolerance = allowed * float(np.abs(s.v[:, : s.keys]).max(initial=0))
         wrong = np.flatnonzero(~(difference <= tolerance))
         if len(wrong):
             raise LlamaTelemetryError(
