@@ -198,9 +198,10 @@ def _size(path: Path) -> int:
 
 
 def not_readable(path: Path, error: PermissionError) -> str:
-    """Which file or folder may not be read, and whose it is."""
-    where = Path(error.filename or path)
-    blocked = next((p for p in (*reversed(where.parents), where) if p.exists() and not os.access(p, _needs(p))), where)
+    """One line for a file that may not be read: which file or folder is closed, and whose it is."""
+    blocked = Path(error.filename or path)
+    while not _stat_works(blocked) and blocked != blocked.parent:
+        blocked = blocked.parent
     try:
         import pwd  # not on Windows
 
@@ -211,8 +212,12 @@ def not_readable(path: Path, error: PermissionError) -> str:
     return f"{what}{shown(blocked)} belongs to {owner} and may not be read by you; ask {owner} for read permission"
 
 
-def _needs(path: Path) -> int:
-    return os.X_OK if path.is_dir() else os.R_OK
+def _stat_works(path: Path) -> bool:
+    try:
+        path.stat()
+    except OSError:
+        return False
+    return True
 
 
 def _refuse_other_formats(path: Path, head: bytes, size: int) -> None:
