@@ -40,6 +40,12 @@ def float32(x: Array) -> Array:
     return xp.astype(x, xp.float32, copy=False)
 
 
+def as_half(x: Array) -> Array:
+    """float32 `x` rounded to float16 where the library has it (NumPy, CuPy); the standard does not."""
+    half = getattr(namespace(x), "float16", None)
+    return x if half is None else float32(namespace(x).astype(x, half))
+
+
 def host(x: Array) -> Any:
     """`x` as a NumPy array, copied from the device where it lies on one."""
     if isinstance(x, np.ndarray):

@@ -110,7 +110,8 @@ class Plan:
         self.narrowest = int(np.diff(self.key_edges).min())
         repeats = self.facts.repeats
         self._keep_pairs = repeats is None or int(repeats.count.sum()) <= _PAIRS_KEPT * s.keys
-        self.heads = _chunks(s)
+        widest = int((self.facts.stop - self.facts.first).max()) + _MANY_ROWS  # about: a window moves with its rows
+        self.heads = _chunks(s, min(widest, s.keys))
         self._heads_at_once = self.heads[0].stop
         self.runs = [self._blocks(run, s.mask) for run in self._runs()]
 
@@ -198,9 +199,9 @@ class Plan:
         return Picks(columns, starts, np.concatenate(cells) if cells else np.zeros(0, np.int64))
 
 
-def _chunks(s: Scoring) -> list[slice]:
-    """Heads that are worked on at once: all of several KV heads, or some of one."""
-    at_once = max(1, _CELLS // (_FEW_ROWS * s.keys))
+def _chunks(s: Scoring, keys: int) -> list[slice]:
+    """Heads that are worked on at once, where a row sees so many keys: all of several KV heads, or some of one."""
+    at_once = max(1, _CELLS // (_FEW_ROWS * keys))
     if at_once < s.group:
         return [
             slice(a, min(kv + s.group, a + at_once))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .arrays import Array, Rows, namespace, select
+from .arrays import Array, Rows, as_half, float32, namespace, select
 
 _HALF_MINUS_INFINITY = 0xFC00  # bit pattern of -inf in IEEE half precision
 _HALF_MAGNITUDE = 0x7FFF
@@ -123,12 +123,13 @@ def _read(values: Array) -> tuple[Array, Array]:
 
 
 def _check_distance(values: Array, visible: Array, offset: int) -> None:
-    """Refuse visible values that are not -|i - j| (as far as their type can hold it)."""
+    """Refuse visible values that are not -|i - j|, exactly or rounded to float16 (as fused masks are)."""
     xp = namespace(values)
     i = xp.arange(values.shape[0], dtype=xp.int32)[:, None] + offset
     j = xp.arange(values.shape[1], dtype=xp.int32)[None, :]
-    expected = xp.astype(xp.astype(-xp.abs(i - j), xp.float32), values.dtype)
-    wrong = visible & (values != expected)
+    expected = xp.astype(-xp.abs(i - j), xp.float32)
+    given = float32(values)
+    wrong = visible & (given != expected) & (given != as_half(expected))
     if bool(xp.any(wrong)):
         strangest = xp.where(wrong, 1 + xp.astype(values != 0, xp.int32), xp.zeros_like(i - j))  # rather not a plain 0
         cell = int(xp.argmax(xp.reshape(strangest, (-1,))))

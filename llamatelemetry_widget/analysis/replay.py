@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .arrays import Array, Rows, float32, namespace, select
+from .arrays import Array, Rows, as_half, float32, namespace, select
 from .masks import Mask
 
 # llama.cpp computes on whatever the model gave it; what overflows there must not warn here
@@ -247,8 +247,7 @@ def distance_values(s: Scoring, rows: Rows) -> Array:
     xp = namespace(s.q)
     i = select(xp.arange(s.rows, dtype=xp.float32) + float(s.mask.offset), rows)
     value = -xp.abs(i[:, None] - xp.arange(s.keys, dtype=xp.float32)[None, :])
-    half = getattr(xp, "float16", None)  # not in the standard, there in NumPy and CuPy
-    return float32(xp.astype(value, half)) if s.fused and half is not None else value
+    return as_half(value) if s.fused else value
 
 
 def alibi_slopes(heads: int, max_bias: float) -> list[float]:

@@ -36,9 +36,11 @@ def test_holes_are_kept_as_bits() -> None:
     np.testing.assert_array_equal(mask.visible([5], 9)[0], [1, 1, 0, 1, 1, 1, 0, 0, 0])
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32])
-def test_distances_are_known_from_every_ubatch(dtype: type) -> None:
+@pytest.mark.parametrize(("dtype", "widened"), [(np.float16, False), (np.float16, True), (np.float32, False)])
+def test_distances_are_known_from_every_ubatch(dtype: type, widened: bool) -> None:
     values = ref.alibi(3000, dtype)  # past 2048 a half cannot hold every integer
+    if widened:
+        values = values.astype(np.float32)
     whole = Mask.join([Mask.from_values(values[a : a + 500, : a + 500], offset=a) for a in range(0, 3000, 500)])
     assert whole.distance and whole.bits is None
     assert whole.first.tolist() == [0] * 3000 and whole.stop.tolist() == list(range(1, 3001))
