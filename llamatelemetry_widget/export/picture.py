@@ -18,7 +18,7 @@ import numpy as np
 from ..errors import BackendMissing
 from . import colour
 from .raster import png
-from .thumbnails import shrink, unseen
+from .thumbnails import FUTURE, OUTSIDE, shrink, unseen
 
 Array = np.ndarray[Any, Any]
 
@@ -99,7 +99,7 @@ class _Places:
     y: list[int]
     w: int
     h: int
-    repeat: int
+    repeat: tuple[int, int]  # px per cell of a thumbnail, downwards and to the right
 
 
 def draw(facts: Mapping[str, Any], thumbnails: Array, look: Look) -> Picture:
@@ -115,26 +115,31 @@ def draw(facts: Mapping[str, Any], thumbnails: Array, look: Look) -> Picture:
     """
     codes = shrink(thumbnails, look.cell, look.cell)
     at = _place(facts["layers"], codes.shape[1], codes.shape[2], look.cell)
-    width = max(MARGIN * 2 + LABELS + (at.x[-1] + at.w if at.x else 0), 560)
+    width = max(MARGIN * 2 + LABELS + (at.x[-1] + at.w if at.x else 0), _room_for(facts["provenance"]))
     picture = Picture(width, 0, look.theme)
-    top = _header(picture, facts)
+    top = _header(picture, facts, look)
+    if not at.y:
+        reason = facts["layers"][0]["reason"] if facts["layers"] else facts["message"]
+        picture.texts.append(Text(MARGIN, top + 16, f"No layer has attention: {reason}"[:110], 13, "ink2"))
+        picture.height = top + 32
+        return picture
     palette = _palette(look.theme)
     picture.images.append((MARGIN + LABELS, top + 16, _cells(facts, codes, look, at), palette))
     _labels(picture, facts["layers"], look, at, top)
-    bottom = top + 16 + (at.y[-1] + at.h if at.y else 0) + (18 if _windows(facts["layers"]) else 0)
-    _legend(picture, facts, look, bottom + 14)
+    bottom = top + 16 + at.y[-1] + at.h + (18 if _windows(facts["layers"]) else 0)
+    _legend(picture, look, bottom + 14)
     picture.height = bottom + 14 + 48
     return picture
 
 
 def _place(layers: Sequence[Mapping[str, Any]], rows: int, keys: int, cell: int) -> _Places:
-    repeat = max(1, round(48 / max(rows, keys, 1))) if max(rows, keys) * 2 <= cell else 1
-    w, h = max(keys * repeat, 8), max(rows * repeat, 8)
+    down, right = (max(1, round(min(48, cell) / max(n, 1))) for n in (rows, keys))
+    w, h = max(keys * right, 8), max(rows * down, 8)
     widest = max(layers, key=lambda layer: layer["heads"], default=None)
     heads = widest["heads"] if widest else 0
     share = max(heads // max(widest["kv_heads"], 1), 1) if widest else 1
     y = [head * (h + GAP) + head // share * (GROUP_GAP if share > 1 else 0) for head in range(heads)]
-    return _Places([i * (w + GAP) for i in range(len(layers))], y, w, h, repeat)
+    return _Places([i * (w + GAP) for i in range(len(layers))], y, w, h, (down, right))
 
 
 def _palette(theme: str) -> Array:
@@ -160,20 +165,27 @@ def _cells(facts: Mapping[str, Any], codes: Array, look: Look, at: _Places) -> A
         masked = unseen(layer, facts["n_tokens"], codes.shape[1], codes.shape[2])
         for head in range(layer["heads"]):
             y, y_end = at.y[head], at.y[head] + at.h
-            cell = np.where(masked & (codes[index] == 0), _PAPER, shades[index])
-            if facts["phase"] != "done" and not codes[index].any():
+            empty = codes[index] == 0
+            cell = np.select([empty & (masked == FUTURE), empty & (masked == OUTSIDE)], [_FILL, _PAPER], shades[index])
+            if facts["phase"] != "done" and empty.all():
                 cell = np.full_like(cell, _FILL)  # not computed is not zero
-            big = cell.repeat(at.repeat, 0).repeat(at.repeat, 1)
+            big = cell.repeat(at.repeat[0], 0).repeat(at.repeat[1], 1)
             out[y:y_end, x : x + at.w] = _FILL
             out[y : y + big.shape[0], x : x + big.shape[1]] = big
             index += 1
     return out
 
 
-def _header(picture: Picture, facts: Mapping[str, Any]) -> int:
+def _room_for(line: str) -> int:
+    """px that a line of 11 px needs, within reason."""
+    return min(max(640, 60 + 7 * len(line)), 1600)
+
+
+def _header(picture: Picture, facts: Mapping[str, Any], look: Look) -> int:
     """Title and provenance; returns where the grid begins."""
+    kept = "" if look.kept is None else f" · {int(look.kept.sum())} of {plural(len(look.kept), 'head')} pass the filter"
     picture.texts.append(Text(MARGIN, 28, facts["title"] or "Attention", 15, "ink", bold=True))
-    picture.texts.append(Text(MARGIN + 92, 28, subtitle(facts), 13, "ink2"))
+    picture.texts.append(Text(MARGIN + 92, 28, subtitle(facts) + kept, 13, "ink2"))
     picture.texts.append(Text(MARGIN, 48, f"● {facts['provenance']}", 11, "ink3"))
     return 60
 
@@ -207,10 +219,10 @@ def _labels(picture: Picture, layers: Sequence[Mapping[str, Any]], look: Look, a
         if mine or i % step_x == 0:
             shade = "accent" if mine else "ink3"
             picture.texts.append(Text(left + x + at.w / 2, top + 11, f"L{layer['layer']}", 10, shade, mine, "middle"))
-        if layer["kind"] != "attention" and at.y:
+        if layer["kind"] != "attention":
             middle = below + (at.y[-1] + at.h) / 2
             picture.texts.append(Text(left + x + at.w / 2 + 4, middle, _why(layer), 10, "ink3", False, "middle", True))
-        elif _windows(layers) and i % step_x == 0 and at.y:
+        elif _windows(layers) and i % step_x == 0:
             seen = "all" if layer["window"] is None else str(layer["window"])
             under = below + at.y[-1] + at.h + 13
             picture.texts.append(Text(left + x + at.w / 2, under, seen, 10, "ink3", False, "middle"))
@@ -259,7 +271,7 @@ _TICKS = {
 }
 
 
-def _legend(picture: Picture, facts: Mapping[str, Any], look: Look, y: int) -> None:
+def _legend(picture: Picture, look: Look, y: int) -> None:
     ticks, words = _TICKS[look.scale]
     if look.scale == "linear" and look.sink_aside:
         ticks, words = ["0", "½", "head's max"], "linear scale, first token left out of the maximum"
@@ -271,9 +283,7 @@ def _legend(picture: Picture, facts: Mapping[str, Any], look: Look, y: int) -> N
         anchor = "start" if i == 0 else "end" if i == len(ticks) - 1 else "middle"
         picture.texts.append(Text(left + _LEGEND * i / (len(ticks) - 1), y + 22, tick, 10, "ink3", False, anchor))
     picture.texts.append(Text(left + _LEGEND + 16, y + 8, f"attention weight, {words}", 11, "ink2"))
-    note = "rows are queries, columns keys; masked cells are paper, not zero"
-    if look.kept is not None and not look.kept.all():
-        note = f"{int(look.kept.sum())} of {plural(len(look.kept), 'head')} pass the filter; {note}"
+    note = "rows are queries, columns keys; future tokens are masked"
     picture.texts.append(Text(left + _LEGEND + 16, y + 22, note, 10, "ink3"))
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from ..analysis.thumbnails import edges
 
 Array = np.ndarray[Any, Any]
+FUTURE, OUTSIDE = 1, 2
 
 
 def shrink(codes: Array, rows: int, keys: int) -> Array:
@@ -30,17 +31,23 @@ def shrink(codes: Array, rows: int, keys: int) -> Array:
 
 
 def unseen(facts: Mapping[str, Any], n_tokens: int, rows: int, keys: int) -> Array:
-    """bool (rows, keys): cells of a thumbnail that no query token in them may see.
+    """Which cells of a thumbnail no query token in them may see.
 
     Parameters
     ----------
     facts : mapping
         The layer's ``mask`` and ``window``. Only a causal mask is known by rule.
+
+    Returns
+    -------
+    uint8 (rows, keys)
+        0 where it may be seen, `FUTURE`, or `OUTSIDE` the window.
     """
     if facts["mask"] != "causal" or rows == 0 or keys == 0:
-        return np.zeros((rows, keys), bool)
+        return np.zeros((rows, keys), np.uint8)
     row, key = edges(n_tokens, rows), edges(n_tokens, keys)
     first_row, last_row = row[:-1, None], np.maximum(row[:-1], row[1:] - 1)[:, None]
     first_key, last_key = key[None, :-1], np.maximum(key[:-1], key[1:] - 1)[None, :]
     window = facts["window"] if facts["window"] is not None else n_tokens
-    return np.asarray((first_key > last_row) | (last_key <= first_row - window))
+    outside = np.where(last_key <= first_row - window, np.uint8(OUTSIDE), np.uint8(0))
+    return np.asarray(np.where(first_key > last_row, np.uint8(FUTURE), outside))

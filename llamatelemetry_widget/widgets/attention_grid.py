@@ -329,7 +329,7 @@ class AttentionGrid(TelemetryWidget):
         for layer in self.facts["layers"]:
             heads = out[at : at + layer["heads"]]
             masked = unseen(layer, self.facts["n_tokens"], *out.shape[1:])
-            heads[masked[None] & (heads == 0)] = np.nan
+            heads[(masked != 0)[None] & (heads == 0)] = np.nan
             at += layer["heads"]
         return out
 

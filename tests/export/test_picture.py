@@ -16,7 +16,7 @@ from PIL import Image
 import llamatelemetry_widget as lt
 from llamatelemetry_widget.export import colour
 from llamatelemetry_widget.export.raster import png
-from llamatelemetry_widget.export.thumbnails import shrink, unseen
+from llamatelemetry_widget.export.thumbnails import FUTURE, OUTSIDE, shrink, unseen
 
 SVG = "{http://www.w3.org/2000/svg}"
 COLOURS = Path(__file__).parents[2] / "js" / "src" / "shared" / "colour.ts"
@@ -50,7 +50,7 @@ def test_a_cell_has_the_colour_of_its_weight(grid, trace):
     near = ramp[max(int(place) - 6, 0) : int(place) + 7].astype(int)
     found = pixels[row + query * 2, column + key * 2].astype(int)
     assert np.abs(near - found).sum(1).min() < 12
-    assert (pixels[row, column + 46] == 255).all()  # the future is paper, not zero
+    assert tuple(pixels[row, column + 46]) == tuple(colour.rgb(colour.PAGE["light"]["fill"]))  # masked, not zero
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -116,7 +116,8 @@ def test_every_kind_of_model_has_a_picture(zoo_models, name):
     for part in trace.parts or (None,):
         grid = lt.AttentionGrid(trace, part=part)
         said = texts(grid.to_svg())
-        assert f"L{grid.facts['layers'][0]['layer']}" in said
+        assert ("L0" in said) == (name != "mamba")
+        assert any("No layer has attention: recurrent" in line for line in said) == (name == "mamba")
         assert grid.to_png()
         assert "data:image" in grid._static_html("") or name == "mamba"
 
@@ -157,6 +158,7 @@ def test_thumbnails_shrink_by_maximum():
 
 
 def test_cells_outside_the_mask_are_known_by_rule():
-    assert np.array_equal(unseen({"mask": "causal", "window": None}, 4, 2, 2), [[False, True], [False, False]])
-    assert np.array_equal(unseen({"mask": "causal", "window": 1}, 3, 3, 3), ~np.eye(3, dtype=bool))
+    assert np.array_equal(unseen({"mask": "causal", "window": None}, 4, 2, 2), [[0, FUTURE], [0, 0]])
+    windowed = [[0, FUTURE, FUTURE], [OUTSIDE, 0, FUTURE], [OUTSIDE, OUTSIDE, 0]]
+    assert np.array_equal(unseen({"mask": "causal", "window": 1}, 3, 3, 3), windowed)
     assert not unseen({"mask": "none", "window": None}, 4, 4, 4).any()
