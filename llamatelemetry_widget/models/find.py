@@ -138,7 +138,7 @@ def _by_name(text: str) -> Path:
 
 def _not_found(text: str) -> str:
     path = _expanded(text)
-    if path.is_symlink():
+    if os.path.islink(path):
         return f"{shown(path)} is a link to {shown(os.readlink(path))}, which is not there; mend the link"
     beside = [shown(p) for p in _models_in(path.parent, 0)] if len(path.parts) > 1 else []
     near = difflib.get_close_matches(shown(path), beside, 3, 0.6) or _near(text, {*_CATALOGUE, *model_names()})
@@ -171,7 +171,7 @@ def _models_in(folder: Path, depth: int = _DEPTH) -> list[Path]:
 def _gguf_files(folder: Path, depth: int) -> Iterator[Path]:
     try:
         entries = list(os.scandir(folder))
-    except OSError:  # not there, or not ours: then it offers nothing
+    except (OSError, ValueError):  # not there, not ours, or no path: then it offers nothing
         return
     for entry in entries:
         try:
@@ -338,9 +338,11 @@ def _mtime(path: Path) -> float:
         return 0.0
 
 
-def _only_remote(repo: str) -> str:
-    """The one model of a remote repository."""
-    _refuse_offline(repo, ())
+def _remote(repo: str) -> dict[str, int]:
+    """GGUF files of a remote repository and their bytes.
+
+    Asked before any download: this request fails at once without a network, where a download tries again for long.
+    """
     from huggingface_hub import HfApi
 
     try:
@@ -348,12 +350,19 @@ def _only_remote(repo: str) -> str:
     except Exception as error:  # whatever it is, the user gets one line
         raise _unreachable(repo, error) from error
     sizes = {s.rfilename: s.size or 0 for s in siblings if s.rfilename.endswith(".gguf")}
-    models = {name: sum(sizes.get(n, 0) for n in _shard_names(name)) for name in sizes if _is_model(name)}
-    if len(models) == 1:
-        return next(iter(models))
-    if not models:
+    if not sizes:
         raise ModelNotFound(f"hf:{repo} holds no GGUF file; look for a repository with GGUF in its name")
-    raise ModelFileError(_name_one(f"hf:{repo}", repo, models))
+    return sizes
+
+
+def _only_remote(repo: str) -> str:
+    """The one model of a remote repository."""
+    _refuse_offline(repo, ())
+    sizes = _remote(repo)
+    models = {name: sum(sizes.get(n, 0) for n in _shard_names(name)) for name in sizes if _is_model(name)}
+    if len(models) != 1:
+        raise ModelFileError(_name_one(f"hf:{repo}", repo, models))
+    return next(iter(models))
 
 
 def _shard_names(name: str) -> list[str]:
@@ -364,6 +373,10 @@ def _shard_names(name: str) -> list[str]:
 
 def _download(repo: str, file: str, cached: Iterable[str]) -> Path:
     _refuse_offline(f"{repo}/{file}", cached)
+    there = _remote(repo)
+    if file not in there:
+        near = _listed(_near(file, there) or there)
+        raise ModelNotFound(f"hf:{repo} holds no file {file!r}; it has {near}")
     from huggingface_hub import hf_hub_download
 
     try:
@@ -575,5 +588,6 @@ def list_models() -> pd.DataFrame:
         for model in find_models()
     ]
     columns = ["name", "path", "architecture", "quant_type", "parameters", "bytes", "where", "problem"]
-    table: pd.DataFrame = pd.DataFrame(rows, columns=columns).astype({"parameters": "Int64", "bytes": "Int64"})
-    return table
+    table = pd.DataFrame(rows, columns=columns, dtype=object)  # None stays None
+    typed: pd.DataFrame = table.astype({"parameters": "Int64", "bytes": "Int64"})
+    return typed
