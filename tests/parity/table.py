@@ -1,8 +1,8 @@
 """Writes docs/_generated/architectures.md: what was found in each file of the zoo, and how well it agrees.
 
 In: the zoo, the two real models, and their references. Out: one table row per file, all of it measured here: the kind
-of attention in the traces (read from masks, operands and shapes), the correlation with Hugging Face (attention for flash
-attention on and off, F16 cache as in llama.cpp), and the largest difference of the replay to llama.cpp's own softmax.
+of attention (read from masks, operands and shapes), the correlation with Hugging Face (attention for flash attention
+on and off, F16 cache as in llama.cpp), and the largest difference of the replay to llama.cpp's own softmax.
 
 Run:  python -m tests.parity.table
 """
