@@ -176,6 +176,8 @@ def _gguf_files(folder: Path, depth: int) -> Iterator[Path]:
     for entry in entries:
         try:
             if entry.is_dir():
+                if entry.name.startswith("."):
+                    continue
                 yield from _gguf_files(folder / entry.name, depth - 1) if depth > 0 else ()
             elif entry.name.lower().endswith(".gguf"):
                 yield folder / entry.name

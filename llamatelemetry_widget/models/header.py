@@ -169,7 +169,7 @@ def shown(path: str | os.PathLike[str]) -> str:
 def _read_one(path: Path) -> Header:
     try:
         size = _size(path)
-        with path.open("rb", buffering=0) as file:
+        with path.open("rb") as file:
             _refuse_other_formats(path, file.read(512), size)
             header = _Reader(path, file, size).header()
             now = os.fstat(file.fileno()).st_size
@@ -247,7 +247,7 @@ class _Reader:
     The file is read, not mapped: a mapped file that another program cuts kills the process.
     """
 
-    def __init__(self, path: Path, file: BinaryIO | Any, size: int) -> None:
+    def __init__(self, path: Path, file: BinaryIO, size: int) -> None:
         self.path, self.file, self.size = path, file, size
         self.at = 0  # where we are in the file
         self.window, self.base = b"", 0  # bytes of the file from `base` on

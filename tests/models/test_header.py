@@ -227,7 +227,7 @@ def test_renamed_shard_says_what_it_should_be_called(tmp_path):
 def test_shard_under_another_ones_name_is_refused(tmp_path):
     paths = shards(tmp_path)
     paths[2].write_bytes(paths[1].read_bytes())
-    with pytest.raises(ModelFileError, match=re.escape(f"{paths[2]} is not shard 3 of 3")):
+    with pytest.raises(ModelFileError, match=re.escape(f"{paths[2]} says it is not shard 3 of 3")):
         read_header(paths[0])
 
 
