@@ -18,7 +18,7 @@ import numpy as np
 from .engine.client import IDLE_SECONDS, Engine
 from .engine.running import RunningTrace, TraceEvent
 from .engine.wire import Message, SharedBlock
-from .errors import CaptureUnavailable, LlamaTelemetryError, PromptTooLong
+from .errors import CaptureUnavailable, LlamaTelemetryError, ModelFileError, PromptTooLong
 from .models.find import resolve
 from .models.info import ModelInfo, model_info
 from .trace import AttentionRecord, Trace, fill_record
@@ -110,6 +110,12 @@ class Model:
         """End the worker, if there is one. The model can be used again; a new worker then starts."""
         self._engine.close()
 
+    def _request(self, message: Message, on_message: Callable[[Message], None] | None = None) -> Message:
+        """Ask the worker; a file that cannot run is refused before one starts."""
+        if self.info.cannot_run is not None:
+            raise ModelFileError(self.info.cannot_run)
+        return self._engine.request(message, on_message)
+
     @property
     def worker_pid(self) -> int | None:
         """Process id of the worker, while one runs."""
@@ -135,7 +141,7 @@ class Model:
             "add_special": add_special,
             "parse_special": parse_special,
         }
-        ids: list[int] = self._engine.request(request)["ids"]
+        ids: list[int] = self._request(request)["ids"]
         return ids
 
     def token_bytes(self, ids: Sequence[int]) -> list[bytes]:
@@ -151,7 +157,7 @@ class Model:
         for i in ids:
             if i < 0 or (vocabulary is not None and i >= vocabulary):
                 raise LlamaTelemetryError(f"token id {i} is outside the vocabulary of {vocabulary} tokens")
-        answer = self._engine.request({"do": "pieces", "ids": [int(i) for i in ids]})
+        answer = self._request({"do": "pieces", "ids": [int(i) for i in ids]})
         return [bytes.fromhex(piece) for piece in answer["pieces"]], answer["kinds"]
 
     def chat(self, messages: Sequence[Mapping[str, str]]) -> str:
@@ -165,7 +171,7 @@ class Model:
         return str(self._template(messages)["text"])
 
     def _template(self, messages: Sequence[Mapping[str, str]]) -> Message:
-        return self._engine.request({"do": "template", "messages": [dict(m) for m in messages]})
+        return self._request({"do": "template", "messages": [dict(m) for m in messages]})
 
     def _ids(self, prompt: Prompt) -> list[int]:
         """Token ids of any kind of prompt. A template's own start token is not doubled."""
@@ -277,7 +283,7 @@ class Model:
     ) -> Trace:
         ids, decoder_ids = self._prompt_ids(prompt, decoder_prompt)
         collector = _Collector(self, ids, decoder_ids, request, emit)
-        answer = self._engine.request({**request, "ids": ids, "decoder_ids": decoder_ids}, collector)
+        answer = self._request({**request, "ids": ids, "decoder_ids": decoder_ids}, collector)
         return collector.finish(answer)
 
     def _prompt_ids(self, prompt: Prompt, decoder_prompt: Sequence[int] | None) -> tuple[list[int], list[int]]:
@@ -308,7 +314,7 @@ class Model:
         import pandas as pd
 
         ids, decoder_ids = self._prompt_ids(prompt, decoder_prompt)
-        answer = self._engine.request(
+        answer = self._request(
             {
                 "do": "trace",
                 "verify": True,

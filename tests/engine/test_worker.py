@@ -172,3 +172,11 @@ def test_a_hostile_chat_template_cannot_leave_its_sandbox(with_template):
         with pytest.raises(lt.CaptureUnavailable, match=r"chat template failed.*give the prompt as a string"):
             model.trace([{"role": "user", "content": "x"}])
         assert model.trace("still works").tokens
+
+
+def test_a_file_that_cannot_run_is_refused_before_a_worker_starts(zoo_model):
+    model = zoo_model("moe-large")
+    assert model.info.n_layers and not model.info.has_weights
+    with pytest.raises(lt.ModelFileError) as refused:
+        model.trace("a")
+    assert "\n" not in str(refused.value) and model.worker_pid is None
