@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
-
-from llamatelemetry_widget.errors import BackendMissing
+from array_api_compat import array_namespace, to_device
 
 Array: TypeAlias = Any
 _CPU = 1  # of the DLPack protocol
@@ -18,19 +17,7 @@ Rows: TypeAlias = "slice | Sequence[int] | Array"
 
 
 def namespace(x: Array) -> Any:
-    """Module with the array API functions for `x`.
-
-    Raises
-    ------
-    BackendMissing
-        `x` is no NumPy array and `array-api-compat` is not installed.
-    """
-    if isinstance(x, np.ndarray):
-        return np
-    try:
-        from array_api_compat import array_namespace
-    except ImportError:
-        raise BackendMissing(f"arrays of type {type(x).__name__} need `pip install array-api-compat`") from None
+    """Module with the array API functions for `x`, also for a NumPy that does not have them all yet."""
     return array_namespace(x)
 
 
@@ -52,8 +39,6 @@ def host(x: Array) -> Any:
         return x
     if x.__dlpack_device__()[0] == _CPU:
         return np.from_dlpack(x)
-    from array_api_compat import to_device
-
     return np.asarray(to_device(x, "cpu"))
 
 

@@ -114,7 +114,8 @@ class Mask:
 def _read(values: Array) -> tuple[Array, Array]:
     """Which cells are visible, and which of these hold something else than 0; both bool (rows, keys)."""
     xp = namespace(values)
-    if xp is np and values.dtype == np.float16:  # comparing halves is slow in NumPy, comparing their bits is not
+    if isinstance(values, np.ndarray) and values.dtype == np.float16:
+        # comparing halves is slow in NumPy, comparing their bits is not
         raw = np.ascontiguousarray(values).view(np.uint16)
         visible = raw != _HALF_MINUS_INFINITY
         return visible, visible & ((raw & _HALF_MAGNITUDE) != 0)
@@ -142,12 +143,10 @@ def _check_distance(values: Array, visible: Array, offset: int) -> None:
 
 def _counts(visible: Array) -> Array:
     """int32 (rows,): visible keys of each row."""
+    if isinstance(visible, np.ndarray):
+        return np.count_nonzero(visible, axis=1).astype(np.int32)
     xp = namespace(visible)
-    return (
-        np.count_nonzero(visible, axis=1).astype(np.int32)
-        if xp is np
-        else xp.sum(xp.astype(visible, xp.int32), axis=1, dtype=xp.int32)
-    )
+    return xp.sum(xp.astype(visible, xp.int32), axis=1, dtype=xp.int32)
 
 
 def _bounds(visible: Array) -> tuple[Array, Array]:
@@ -157,7 +156,7 @@ def _bounds(visible: Array) -> tuple[Array, Array]:
     if keys == 0:
         nothing = xp.zeros(visible.shape[0], dtype=xp.int32)
         return nothing, nothing
-    seen = visible if xp is np else xp.astype(visible, xp.int32)
+    seen = visible if isinstance(visible, np.ndarray) else xp.astype(visible, xp.int32)
     first = xp.astype(xp.argmax(seen, axis=1), xp.int32)
     stop = keys - xp.astype(xp.argmax(xp.flip(seen, axis=1), axis=1), xp.int32)
     return first, xp.where(xp.any(visible, axis=1), stop, xp.zeros_like(stop))

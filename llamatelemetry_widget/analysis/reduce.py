@@ -72,7 +72,7 @@ def reduce(s: Scoring, token_ids: Array | None, side: int = 64, threads: int = 1
     if side < 1 or threads < 1:
         raise ValueError(f"side {side} and threads {threads} must be at least 1")
     ids = None if token_ids is None else host(token_ids)
-    if namespace(s.q) is np:
+    if isinstance(s.q, np.ndarray):
         return Reduced(*reduce_numpy(s, ids, side, threads))
     return reduce_any(s, row_facts(s, ids), side)
 

@@ -85,7 +85,7 @@ class _Layer:
         share: Floats = np.float32(1) / total
         share[:, block.blind] = 0
         rows = np.zeros((len(_MEANS), *share.shape), np.float32)
-        rows[0] = (np.log2(mass) - np.vecdot(p, x) / mass) / self.plan.facts.log2_visible[block.rows]
+        rows[0] = (np.log2(mass) - np.einsum("hij,hij->hi", p, x) / mass) / self.plan.facts.log2_visible[block.rows]
         rows[1] = np.exp2(top) * share
         p *= share[..., None]
         if shifted and np.isnan(share).any():
@@ -195,7 +195,7 @@ def _distance(block: Block, p: Floats, mass: Floats, far: Floats | None, share: 
         return np.asarray((block.positions - block.middle).astype(np.float32) + far / mass)
     keys = np.arange(block.keys.start, block.keys.stop, dtype=np.float32)
     away = np.abs(block.positions.astype(np.float32)[:, None] - keys)
-    return np.asarray(np.vecdot(p, away) / (mass * share))
+    return np.asarray(np.einsum("hij,ij->hi", p, away) / (mass * share))
 
 
 def _pool_rows(how: np.ufunc, block: Block, p: Floats) -> Floats:

@@ -26,7 +26,7 @@ def encode(p: Array) -> Array:
     xp = namespace(p)
     shown = p >= FLOOR  # False for NaN
     code = xp.round(255 + _STEPS_PER_OCTAVE * xp.log2(xp.where(shown, p, xp.ones_like(p))))
-    code = xp.clip(code, 1, 255)  # a pooled sum may exceed 1 by a rounding error
+    code = xp.clip(code, 1.0, 255.0)  # a pooled sum may exceed 1 by a rounding error
     return xp.astype(xp.where(shown, code, xp.zeros_like(p)), xp.uint8)
 
 
