@@ -1,0 +1,1 @@
+"""Tests of `llamatelemetry_widget.analysis`; a package, so that they share `reference`."""
