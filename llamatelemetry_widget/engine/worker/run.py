@@ -250,7 +250,8 @@ class Run:
 
     def _layer(self, s: Scored) -> dict[str, Any]:
         scoring = s.scoring()
-        tokens = np.asarray(self.ids if s.where.part in ("self", "encoder", "cross") else self.decoder_ids, np.int32)
+        own = None if s.where.part == "cross" else self._tokens(s.where.part)  # queries and keys are different texts
+        tokens = None if own is None else np.asarray(own, np.int32)
         reduced = reduce(scoring, tokens, threads=self.n_threads)
         rows = np.array([row for row, _ in s.checked])
         out = np.stack([output for _, output in s.checked], 1)
