@@ -1,0 +1,150 @@
+"""A notebook that is open in the browser: run it, save it, and keep a record of what the page said and asked for.
+
+In: a server, a browser context, cells. Out: locators of the page, the grid in it, the kernel behind it.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from urllib.parse import urlsplit
+
+import nbformat
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page, expect
+
+from .grid import Grid
+from .server import Kernel, Server
+
+#: What Jupyter itself says on every page, with or without this package. Each entry: where, what, and why it is not ours.
+ALLOWED: list[tuple[str, str]] = []
+
+LOCAL = {"127.0.0.1", "localhost", "", "blob", "data"}
+
+
+class Record:
+    """Console messages, page errors and requests of a browser context."""
+
+    def __init__(self, context: BrowserContext) -> None:
+        self.messages: list[str] = []
+        self.foreign: list[str] = []
+        context.on("console", self._console)
+        context.on("weberror", lambda error: self.messages.append(f"error: {error.error}"))
+        context.on("request", lambda request: self._request(request.url))
+        context.on("page", lambda page: page.on("websocket", lambda socket: self._request(socket.url)))
+
+    def _console(self, message: ConsoleMessage) -> None:
+        if message.type not in ("error", "warning"):
+            return
+        text = f"{message.type}: {message.text} ({urlsplit(message.location.get('url', '')).path})"
+        if not any(re.search(pattern, text) for pattern, _why in ALLOWED):
+            self.messages.append(text)
+
+    def _request(self, url: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("data", "blob", "about", "chrome", "file") and parts.hostname not in LOCAL:
+            self.foreign.append(url)
+
+    def check(self) -> None:
+        """Nothing was asked of another host, and the console is empty."""
+        assert self.foreign == []
+        assert self.messages == []
+
+
+class Notebook:
+    """One open notebook."""
+
+    def __init__(self, server: Server, context: BrowserContext, name: str) -> None:
+        self.server, self.name = server, f"{name}.ipynb"
+        self.page: Page = context.new_page()
+        self._kernel: Kernel | None = None
+
+    @classmethod
+    def write(cls, server: Server, context: BrowserContext, name: str, *cells: str) -> Notebook:
+        """A new notebook of these cells, open and not yet run; a cell that begins with # and a space is text."""
+        made = [new_markdown_cell(cell) if cell.startswith("# ") else new_code_cell(cell) for cell in cells]
+        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        notebook = new_notebook(cells=made, metadata={"kernelspec": kernel})
+        nbformat.write(notebook, server.notebooks / f"{name}.ipynb")
+        opened = cls(server, context, name)
+        opened.open()
+        return opened
+
+    def open(self) -> None:
+        """Load the page and wait until the notebook is there."""
+        self.page.goto(self.server.address(self.name))
+        self.page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=60_000)
+
+    # ---------------------------------------------------------------------- the host's menus
+
+    def menu(self, *path: str) -> None:
+        """Choose an entry of the menu bar."""
+        for at, word in enumerate(path):
+            bar = self.page.locator(".lm-MenuBar-item" if at == 0 else ".lm-Menu-item:visible")
+            entry = bar.filter(has_text=re.compile(rf"^\s*{re.escape(word)}", re.I)).first
+            entry.click() if at in (0, len(path) - 1) else entry.hover()
+
+    def run_all(self, seconds: float = 90) -> Kernel:
+        """Run every cell from the menu, and wait until the kernel has done so."""
+        self._wait_kernel(seconds)
+        self.menu("Run", "Run All Cells")
+        counts = self.page.locator(".jp-CodeCell .jp-InputPrompt")
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            texts = counts.all_text_contents()
+            if texts and all(re.search(r"\[\d+\]", text) for text in texts):
+                return self.kernel
+            self.page.wait_for_timeout(100)
+        raise TimeoutError(f"cells did not end: {counts.all_text_contents()}")
+
+    def _wait_kernel(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            session = self.server.session(self.name)
+            if session is not None and session["kernel"]["execution_state"] == "idle":
+                return
+            self.page.wait_for_timeout(100)
+        raise TimeoutError("the kernel did not start")
+
+    @property
+    def kernel(self) -> Kernel:
+        if self._kernel is None:
+            self._kernel = Kernel(self.server, self.name)
+        return self._kernel
+
+    def save(self) -> None:
+        """Save with the keyboard, and wait until it is on disk."""
+        path = self.server.notebooks / self.name
+        before = path.stat().st_mtime_ns
+        self.menu("File", "Save Notebook")
+        end = time.monotonic() + 20
+        while path.stat().st_mtime_ns == before and time.monotonic() < end:
+            self.page.wait_for_timeout(50)
+        assert path.stat().st_mtime_ns > before, "the notebook was not saved"
+
+    def end_kernel(self) -> None:
+        """Shut the kernel down on the server, as its Running panel does."""
+        if self._kernel is not None:
+            self._kernel.close()
+            self._kernel = None
+        self.server.end_session(self.name)
+
+    # ------------------------------------------------------------------------- what is there
+
+    def output(self, cell: int) -> Locator:
+        """The outputs of the n-th cell."""
+        return self.page.locator(".jp-Notebook .jp-Cell").nth(cell).locator(".jp-OutputArea").first
+
+    def grid(self, at: int = 0) -> Grid:
+        """The n-th grid of the page, once it is drawn."""
+        root = self.page.locator(".jp-Notebook .lt-ag").nth(at)
+        root.wait_for(timeout=60_000)
+        return Grid(self.page, root)
+
+    def mode(self) -> str:
+        """``command`` or ``edit``: Jupyter's own keyboard mode."""
+        return "edit" if self.page.locator(".jp-Notebook.jp-mod-editMode").count() else "command"
+
+    def close(self) -> None:
+        self.end_kernel()
+        self.page.close()
