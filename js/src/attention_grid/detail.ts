@@ -195,7 +195,8 @@ export class DetailView {
 
   /** The largest weight of the colour scale. */
   get most(): number {
-    return this.matrix && this.state ? automaticMaximum(this.matrix, this.state.sinkAside) : 1;
+    const { matrix, state } = this;
+    return matrix && state?.scale === "linear" ? automaticMaximum(matrix, state.sinkAside) : 1;
   }
 
   /** The crosshair's boxes on the canvas, for pictures. */
@@ -305,7 +306,7 @@ export class DetailView {
   private showLegend(): void {
     const { state, matrix } = this;
     if (!state || !matrix) return;
-    const { ticks, words } = legend(state.scale, automaticMaximum(matrix, state.sinkAside));
+    const { ticks, words } = legend(state.scale, this.most);
     const stops = state.theme.sequential.filter((_, i) => i % 17 === 0 || i === 255).map(css);
     const bar = h("div", { class: "lt-ramp" });
     bar.style.background = `linear-gradient(90deg, ${stops.join(",")})`;

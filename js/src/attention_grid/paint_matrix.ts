@@ -133,36 +133,27 @@ function paintCells(ctx: CanvasRenderingContext2D, p: MatrixPicture): Span[] {
   const columns = pixelRanges(g.keys, g.cellX * ratio, Math.round(g.gap * ratio), size.x, line);
   const rows = pixelRanges(g.rows, g.cellY * ratio, 0, size.y, line);
   const positionOf = positions(matrix, p.scale, p.sinkAside);
+  // Where all rows share one scale, the largest weight is found first and coloured once.
+  const shared = p.scale === "row" ? null : positionOf(0);
   const spans: Span[] = [];
   const reduced = new Float32Array(size.x);
-  let previous = "";
+  let above = { key: "", spans: 0 };
   for (let y = 0; y < size.y; y++) {
-    const r0 = rows.from[y]!;
-    const r1 = rows.to[y]!;
-    if (r0 > r1) continue;
-    const at = y * size.x;
-    const rowKey = `${r0},${r1}`;
-    if (rowKey === previous && y > 0 && rows.from[y - 1]! <= rows.to[y - 1]!) {
-      target.copyWithin(at, at - size.x, at);
-      const above = spans.filter((s) => s[0] === y - 1);
-      for (const [, a, b, f] of above) spans.push([y, a, b, f]);
-      continue;
+    const [r0, r1] = [rows.from[y]!, rows.to[y]!];
+    const key = `${r0},${r1}`;
+    const started = spans.length;
+    if (r0 > r1) above.key = "";
+    else if (key === above.key) {
+      target.copyWithin(y * size.x, (y - 1) * size.x, y * size.x);
+      for (const [, from, to, future] of spans.slice(above.spans)) spans.push([y, from, to, future]);
+    } else {
+      reduced.fill(Number.NaN);
+      for (let r = r0; r <= r1; r++) reduceRow(matrix, r, shared ? null : positionOf(r), columns, reduced);
+      colourRow(reduced, shared, table, target.subarray(y * size.x, (y + 1) * size.x));
+      for (const [from, to] of maskedRuns(reduced, columns))
+        spans.push([y, from, to, columns.from[from]! > r0]);
     }
-    previous = rowKey;
-    reduced.fill(Number.NaN);
-    for (let r = r0; r <= r1; r++) reduceRow(matrix, r, positionOf(r), columns, reduced);
-    let start = -1;
-    for (let x = 0; x <= size.x; x++) {
-      const v = x < size.x ? reduced[x]! : 0;
-      const inside = x < size.x && columns.from[x]! <= columns.to[x]!;
-      if (x < size.x && inside && !Number.isNaN(v)) target[at + x] = table[Math.round(v * 255)]!;
-      const masked = inside && Number.isNaN(v);
-      if (masked && start < 0) start = x;
-      if (!masked && start >= 0 && (x >= size.x || inside)) {
-        spans.push([y, start, x, columns.from[start]! > r0]);
-        start = -1;
-      }
-    }
+    if (r0 <= r1) above = { key, spans: started };
   }
   ctx.putImageData(image, left, top);
   return spans;
@@ -195,24 +186,54 @@ function pixelRanges(
   return { from, to };
 }
 
+type Ranges = ReturnType<typeof pixelRanges>;
+
+/** Takes one row of the matrix into a row of pixels, by maximum; as weights, or as positions of this row's own scale. */
 function reduceRow(
   matrix: Matrix,
   row: number,
-  position: (w: number) => number,
-  columns: { from: Int32Array; to: Int32Array },
+  position: ((w: number) => number) | null,
+  columns: Ranges,
   out: Float32Array,
 ): void {
   const base = row * matrix.keys;
   for (let x = 0; x < out.length; x++) {
-    let most = out[x]!;
+    let most = Number.NaN;
     for (let k = columns.from[x]!; k <= columns.to[x]!; k++) {
       const w = matrix.data[base + k]!;
-      if (Number.isNaN(w)) continue;
-      const v = position(w);
-      if (!(v <= most)) most = v;
+      if (w > most || Number.isNaN(most)) most = w;
     }
-    out[x] = most;
+    if (Number.isNaN(most)) continue;
+    const v = position ? position(most) : most;
+    if (!(v <= out[x]!)) out[x] = v;
   }
+}
+
+function colourRow(
+  values: Float32Array,
+  position: ((w: number) => number) | null,
+  table: Uint32Array,
+  out: Uint32Array,
+): void {
+  for (let x = 0; x < out.length; x++) {
+    const v = values[x]!;
+    if (!Number.isNaN(v)) out[x] = table[Math.round((position ? position(v) : v) * 255)]!;
+  }
+}
+
+/** Runs of pixels [from, to) whose cells are masked; the lines between masked cells belong to them. */
+function maskedRuns(values: Float32Array, columns: Ranges): [number, number][] {
+  const runs: [number, number][] = [];
+  let start = -1;
+  for (let x = 0; x < values.length; x++) {
+    if (columns.from[x]! > columns.to[x]!) continue;
+    const masked = Number.isNaN(values[x]!);
+    if (masked && start < 0) start = x;
+    if (!masked && start >= 0) runs.push([start, x]);
+    if (!masked) start = -1;
+  }
+  if (start >= 0) runs.push([start, values.length]);
+  return runs;
 }
 
 /** Hatches what a query may not see because it comes later; what lies outside its window stays paper behind a dashed edge. */

@@ -15,10 +15,10 @@ export function logPosition(weight: number): number {
 /** The largest weight of a matrix, the first column (sink) left out where it stands apart. */
 export function automaticMaximum(matrix: Matrix, sinkAside: boolean): number {
   if (!sinkAside || matrix.keys < 2) return 1;
+  const { data, keys } = matrix;
   let most = 0;
-  matrix.data.forEach((v, i) => {
-    if (v > most && i % matrix.keys !== 0) most = v;
-  });
+  for (let start = 0; start < data.length; start += keys)
+    for (let i = start + 1; i < start + keys; i++) if (data[i]! > most) most = data[i]!;
   return most > 0 ? most : 1;
 }
 
