@@ -185,8 +185,13 @@ class Magics:
         if not prompt:
             raise _usage_error("the cell is empty: write the prompt below the magic")
         running = self._model(arguments.model).start_trace(prompt, arguments.layers, flash_attention=arguments.flash)
-        grid = self._show_live(running)
-        trace = running.result(progress=grid is None)
+        grid = None
+        try:
+            grid = self._show_live(running)
+            trace = running.result(progress=grid is None)
+        except KeyboardInterrupt:  # wherever it lands, the run ends and says so
+            running.cancel()
+            trace = running.result()
         if grid is None:
             grid = AttentionGrid(trace)
         else:
@@ -323,14 +328,10 @@ def _default_name() -> str:
 
 
 def _ends_within(seconds: float, running: RunningTrace) -> bool:
-    """Wait for a run, so long at most; an interrupt stops it, and its error comes when its result is asked for."""
+    """Wait for a run, so long at most."""
     ended = threading.Event()
     running.subscribe(lambda event: ended.set() if event.kind in ("done", "error", "cancelled") else None)
-    try:
-        return ended.wait(seconds)
-    except KeyboardInterrupt:
-        running.cancel()
-        return True
+    return ended.wait(seconds)
 
 
 def _model_names() -> list[str]:

@@ -166,11 +166,8 @@ def _cells(facts: Mapping[str, Any], codes: Array, look: Look, at: _Places) -> A
         for head in range(layer["heads"]):
             y, y_end = at.y[head], at.y[head] + at.h
             empty = codes[index] == 0
-            cell = np.select(
-                [empty & (masked == FUTURE), empty & (masked == OUTSIDE)],
-                [shades.dtype.type(_FILL), shades.dtype.type(_PAPER)],
-                shades[index],
-            )
+            cell = np.where(empty & (masked == OUTSIDE), np.uint16(_PAPER), shades[index])
+            cell = np.where(empty & (masked == FUTURE), np.uint16(_FILL), cell)
             if facts["phase"] != "done" and empty.all():
                 cell = np.full_like(cell, _FILL)  # not computed is not zero
             big = cell.repeat(at.repeat[0], 0).repeat(at.repeat[1], 1)

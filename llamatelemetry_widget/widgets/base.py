@@ -60,6 +60,7 @@ class TelemetryWidget(anywidget.AnyWidget):
     def __init__(self, **traits: Any) -> None:
         self._pacer = Pacer()
         super().__init__(**traits)
+        self._hear_while_cells_run()
         self.on_msg(self._receive)
         self._close_older()
 
@@ -68,6 +69,17 @@ class TelemetryWidget(anywidget.AnyWidget):
         return frontend(self.bundle)
 
     # ---------------------------------------------------------------- messages
+
+    def _send(self, msg: Message, buffers: Any = None) -> None:
+        super()._send(msg, buffers)
+        self._hear_while_cells_run()
+
+    def _hear_while_cells_run(self) -> None:
+        """Let messages come through the subshell that the host chose for them, so that Stop works while a cell runs.
+
+        ipykernel 7.4 sends what a browser says to the shell that published last, which is the one with the cell.
+        """
+        getattr(self.comm, "__dict__", {}).pop("_reply_subshell_id", None)
 
     def _answer(self, message: Message) -> None:
         """Act on a message from the browser; an error goes back with the message's id."""

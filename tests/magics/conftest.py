@@ -23,12 +23,12 @@ def shell():
 class Kernel:
     """Runs cells in a kernel and gathers what a notebook would get."""
 
-    def __init__(self, client):
-        self.client = client
+    def __init__(self, manager, client):
+        self.manager, self.client = manager, client
         self.comms = {}  # open widget models: id -> bytes of their state, as a notebook would save it
 
-    def run(self, code, cell=None, seconds=120):
-        """Outputs of a cell; `cell` is the notebook's id of it."""
+    def run(self, code, cell=None, seconds=120, on_output=None):
+        """Outputs of a cell; `cell` is the notebook's id of it, `on_output` is told of each as it comes."""
         content = {"code": code, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": False}
         message = self.client.session.msg("execute_request", content, metadata={"cellId": cell} if cell else {})
         self.client.shell_channel.send(message)
@@ -41,6 +41,8 @@ class Kernel:
                 continue
             if kind in ("display_data", "execute_result", "error", "stream", "clear_output", "update_display_data"):
                 outputs.append({"output_type": kind, **said})
+                if on_output is not None:
+                    on_output(outputs[-1])
             if kind == "status" and said["execution_state"] == "idle":
                 return outputs
         raise TimeoutError(code)
@@ -53,6 +55,20 @@ class Kernel:
         elif kind == "comm_close":
             self.comms.pop(said["comm_id"], None)
 
+    def subshell(self):
+        """A second shell of the kernel. JupyterLab sends widgets' messages there: they come while a cell runs."""
+        request = self.client.session.msg("create_subshell_request", {})
+        self.client.control_channel.send(request)
+        reply = self.client.get_control_msg(timeout=10)
+        return reply["content"]["subshell_id"]
+
+    def say(self, model_id, content, subshell):
+        """A custom message to a widget, as its browser side sends it."""
+        data = {"method": "custom", "content": content}
+        message = self.client.session.msg("comm_msg", {"comm_id": model_id, "data": data})
+        message["header"]["subshell_id"] = subshell
+        self.client.shell_channel.send(message)
+
     def value(self, expression):
         """repr of an expression in the kernel."""
         (output,) = self.run(f"print(repr({expression}))")
@@ -63,7 +79,7 @@ class Kernel:
 @pytest.fixture(scope="session")
 def kernel():
     manager, client = start_new_kernel(kernel_name="python3", startup_timeout=60, extra_arguments=[])
-    made = Kernel(client)
+    made = Kernel(manager, client)
     made.run(f"import sys; assert sys.executable == {sys.executable!r}\n%load_ext llamatelemetry_widget")
     yield made
     client.stop_channels()
