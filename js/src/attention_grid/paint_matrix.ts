@@ -142,9 +142,9 @@ function paintCells(ctx: CanvasRenderingContext2D, p: MatrixPicture): Span[] {
     const [r0, r1] = [rows.from[y]!, rows.to[y]!];
     const key = `${r0},${r1}`;
     const started = spans.length;
-    if (r0 > r1) above.key = "";
-    else if (key === above.key) {
-      target.copyWithin(y * size.x, (y - 1) * size.x, y * size.x);
+    // A line between cells has no colour, but the hatching goes through it.
+    if (r0 > r1 || key === above.key) {
+      if (r0 <= r1) target.copyWithin(y * size.x, (y - 1) * size.x, y * size.x);
       for (const [, from, to, future] of spans.slice(above.spans)) spans.push([y, from, to, future]);
     } else {
       reduced.fill(Number.NaN);
@@ -153,7 +153,7 @@ function paintCells(ctx: CanvasRenderingContext2D, p: MatrixPicture): Span[] {
       for (const [from, to] of maskedRuns(reduced, columns))
         spans.push([y, from, to, columns.from[from]! > r0]);
     }
-    if (r0 <= r1) above = { key, spans: started };
+    above = { key: r0 > r1 ? "" : key, spans: started };
   }
   ctx.putImageData(image, left, top);
   return spans;
@@ -317,21 +317,34 @@ function paintLabels(ctx: CanvasRenderingContext2D, p: MatrixPicture, labels: Ma
   const { geometry: g } = p;
   paintAxis(ctx, labels.rows, labels.kinds, g.rows, g.cellY, p.query, (i, name, loud, quiet) => {
     const y = g.top + (i + 0.5) * g.cellY;
-    write(ctx, p.theme, name, loud, quiet, "right", g.left - 7, y, 0);
+    write(ctx, p.theme, name, { loud, quiet, size: labelSize(g.cellY), align: "right" }, g.left - 7, y, 0);
   });
   paintAxis(ctx, labels.keys, labels.kinds, g.keys, g.cellX, p.key, (i, name, loud, quiet) => {
     const x = columnX(g, i) + g.cellX / 2;
-    write(ctx, p.theme, name, loud, quiet, "left", x - 1, g.top - 6, -ANGLE);
+    write(
+      ctx,
+      p.theme,
+      name,
+      { loud, quiet, size: labelSize(g.cellX), align: "left" },
+      x - 1,
+      g.top - 6,
+      -ANGLE,
+    );
   });
   if (p.query !== null && !named(g.cellY)) nameQuery(ctx, p, labels, p.query);
 }
 
-/** Whether cells are large enough for the tokens themselves; else axes carry positions. */
-function named(cell: number): boolean {
-  return Math.ceil(11.5 / cell) <= 4;
+/** Every k-th token is named: those between have no room. */
+function labelStep(cell: number): number {
+  return Math.max(1, Math.ceil(10 / cell));
 }
 
-/** Where the axes carry positions, the query's line says its token. */
+/** Whether cells are large enough for the tokens themselves; else axes carry positions. */
+function named(cell: number): boolean {
+  return labelStep(cell) <= 4;
+}
+
+/** Where the axes carry positions, the query's line says its token, if the masked part has room for it. */
 function nameQuery(
   ctx: CanvasRenderingContext2D,
   p: MatrixPicture,
@@ -343,8 +356,10 @@ function nameQuery(
   ctx.fillStyle = css(theme.accentText);
   const words = `query \u2068${shorten(labels.rows[query] ?? "")}\u2069 ${query}`;
   const right = g.left + g.keys * g.cellX + g.gap;
+  const width = ctx.measureText(words).width;
+  if (!p.causal || (g.keys - query) * g.cellX < width + 16) return;
   const y = g.top + (query + 0.5) * g.cellY;
-  onPaper(ctx, theme, words, right - ctx.measureText(words).width - 4, y > g.top + 20 ? y - 11 : y + 12);
+  onPaper(ctx, theme, words, right - width - 4, y > g.top + 20 ? y - 11 : y + 12);
 }
 
 function paintAxis(
@@ -356,7 +371,7 @@ function paintAxis(
   chosen: number | null,
   draw: (i: number, name: string, loud: boolean, quiet: boolean) => void,
 ): void {
-  const every = Math.max(1, Math.ceil(11.5 / cell));
+  const every = labelStep(cell);
   const numbers = !named(cell);
   const step = numbers ? roundStep(26 / cell) : every;
   ctx.direction = "ltr";
@@ -375,13 +390,22 @@ function roundStep(least: number): number {
   for (let ten = 1; ; ten *= 10) for (const k of [1, 2, 5]) if (k * ten >= least) return k * ten;
 }
 
+function labelSize(cell: number): number {
+  return cell < 11.5 && named(cell) ? 10 : 11;
+}
+
+interface Pen {
+  readonly loud: boolean;
+  readonly quiet: boolean;
+  readonly size: number;
+  readonly align: CanvasTextAlign;
+}
+
 function write(
   ctx: CanvasRenderingContext2D,
   theme: Theme,
   name: string,
-  loud: boolean,
-  quiet: boolean,
-  align: CanvasTextAlign,
+  pen: Pen,
   x: number,
   y: number,
   angle: number,
@@ -389,9 +413,9 @@ function write(
   ctx.save();
   ctx.translate(x, y);
   ctx.rotate(angle);
-  ctx.font = `${loud ? 600 : 400} 11px ${theme.mono}`;
-  ctx.fillStyle = css(loud ? theme.accentText : quiet ? theme.ink3 : theme.ink2);
-  ctx.textAlign = align;
+  ctx.font = `${pen.loud ? 600 : 400} ${pen.size}px ${theme.mono}`;
+  ctx.fillStyle = css(pen.loud ? theme.accentText : pen.quiet ? theme.ink3 : theme.ink2);
+  ctx.textAlign = pen.align;
   ctx.textBaseline = "middle";
   // First-strong isolate: a right-to-left token must not turn its neighbours.
   ctx.fillText(`\u2068${name}\u2069`, 0, 0);
