@@ -363,6 +363,8 @@ export class GridView {
     if (!e.shiftKey || e.button !== 0 || !this.index) return;
     e.preventDefault();
     this.hover(null);
+    this.byKeys = false;
+    this.twin.element.focus({ preventScroll: true });
     this.canvas.setPointerCapture?.(e.pointerId);
     const [x0, y0] = this.local(e);
     let box: [number, number, number, number] = [x0, y0, x0, y0];

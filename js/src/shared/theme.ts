@@ -129,13 +129,17 @@ export function applyTheme(root: HTMLElement, choice: ThemeChoice): Theme {
   const probe = document.createElement("span");
   probe.hidden = true;
   root.append(probe);
-  const found = hostColour(root, probe, "paper", null) ?? pageColour(root) ?? parseColour(OURS.light.paper)!;
+  const forced = window.matchMedia?.("(forced-colors: active)").matches ?? false;
+  probe.style.setProperty("forced-color-adjust", "none");
+  const system = forced ? resolve(probe, "Canvas", null) : null;
+  const found =
+    system ?? hostColour(root, probe, "paper", null) ?? pageColour(root) ?? parseColour(OURS.light.paper)!;
   const hostDark = luminance(found) < 0.4;
   const dark = choice === "auto" ? hostDark : choice === "dark";
   const own = OURS[dark ? "dark" : "light"];
-  const useHost = dark === hostDark;
+  const useHost = dark === hostDark && !forced;
   const ours = (t: Token): Rgb => parseColour(own[t])!;
-  const paper = useHost ? found : ours("paper");
+  const paper = useHost || (forced && dark === hostDark) ? found : ours("paper");
   const tinted = contrast(paper, ours("paper")) > 1.02;
   const ink = pick("ink", ours("ink"));
   function pick(token: Token, ink: Rgb): Rgb {
