@@ -1,16 +1,31 @@
 """An AttentionGrid on a page, as its user sees and uses it.
 
-In: the widget's root element. Out: clicks at heads, pixels of the canvas, texts.
+In: the widget's root element. Out: places of heads, pixels of a canvas, texts.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from playwright.sync_api import Locator, Page, expect
 
-#: Colours of a canvas in n x n tiles, and how many there are in each.
+from .server import Kernel
+
+#: Opacity and brightness, 0 to 255 each, of the pixel in the corner of a canvas: the paper.
+CORNER = """(canvas) => {
+  const copy = document.createElement("canvas").getContext("2d");
+  copy.drawImage(canvas, 0, 0);
+  const [r, g, b, a] = copy.getImageData(1, 1, 1, 1).data;
+  return [a, (r + g + b) / 3];
+}"""
+
+#: How many colours there are in each of columns x rows tiles of a canvas; an empty tile has one.
 TILES = """(canvas, [columns, rows]) => {
-  const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-  const words = new Uint32Array(pixels.data.buffer);
+  const copy = document.createElement("canvas");
+  [copy.width, copy.height] = [canvas.width, canvas.height];
+  const context = copy.getContext("2d", { willReadFrequently: true });
+  context.drawImage(canvas, 0, 0);
+  const words = new Uint32Array(context.getImageData(0, 0, copy.width, copy.height).data.buffer);
   const counts = [];
   for (let r = 0; r < rows; r++)
     for (let c = 0; c < columns; c++) {
@@ -23,6 +38,13 @@ TILES = """(canvas, [columns, rows]) => {
   return counts;
 }"""
 
+#: The widget and everything around it up to the output area is no wider than its room.
+FITS = """(root) => {
+  for (let e = root; e && !e.matches(".jp-Cell, body"); e = e.parentElement)
+    if (e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).display !== "inline") return e.className || e.tagName;
+  return "";
+}"""
+
 
 class Grid:
     """One grid."""
@@ -32,32 +54,68 @@ class Grid:
         self.canvas = root.locator(".lt-grid > canvas")
         self.matrix = root.locator(".lt-matrix > canvas")
         self.detail = root.locator(".lt-detail")
-        self.card = page.locator(".lt-card")
+        self.notice = root.locator(".lt-notice")
+        self.provenance = root.locator(".lt-provenance")
+        self.kept = root.locator(".lt-kept")
+        self.card = page.locator(".lt-card:visible")
         self.lock_ring = root.locator(".lt-ring-lock")
         self.hover_ring = root.locator(".lt-ring-hover")
+
+    def settled(self) -> None:
+        """Wait until everything that was asked for is drawn."""
+        self.page.evaluate("() => new Promise((done) => setTimeout(() => requestAnimationFrame(() => done()), 260))")
 
     def tiles(self, columns: int, rows: int, canvas: Locator | None = None) -> list[int]:
         """How many colours each tile of a canvas has; an empty one has 1."""
         counts: list[int] = (canvas or self.canvas).evaluate(TILES, [columns, rows])
         return counts
 
-    def centre(self, layer: int, head: int) -> tuple[float, float]:
-        """Where a head is in the page. The grid need not be scrolled into view for it, but is afterwards."""
+    def paper(self) -> tuple[float, float]:
+        """Opacity and brightness of the canvas where nothing is drawn."""
+        opacity, brightness = self.canvas.evaluate(CORNER)
+        return opacity, brightness
+
+    def full(self) -> bool:
+        """All over the canvas something is drawn."""
+        counts = self.tiles(30, 9)
+        return sum(count > 6 for count in counts) > 0.9 * len(counts)
+
+    def centre(self, kernel: Kernel, layer: int, head: int, name: str = "grid") -> tuple[float, float]:
+        """Where a head is: Python locks it, its ring is looked at, and it is freed again."""
         self.canvas.scroll_into_view_if_needed()
+        kernel.run(f"{name}.select({layer}, {head})")
+        expect(self.lock_ring).to_be_visible()
+        self.settled()
+        box = self.lock_ring.bounding_box()
+        assert box is not None
+        kernel.run(f"{name}.select(None)")
+        expect(self.lock_ring).to_be_hidden()
+        return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+    def centre_of_cells(self) -> tuple[float, float]:
+        """The middle of the picture, where some head is."""
         box = self.canvas.bounding_box()
-        layout = self.root.evaluate("(root) => root.querySelector('.lt-grid').dataset.layout")
-        assert box is not None, layout
-        return box["x"] + layer, box["y"] + head
+        assert box is not None
+        return box["x"] + box["width"] * 0.52, box["y"] + box["height"] * 0.5
+
+    def click(self, kernel: Kernel, layer: int, head: int, name: str = "grid") -> None:
+        self.page.mouse.click(*self.centre(kernel, layer, head, name))
 
     def title(self) -> str:
         """ "Layer 17 · head 5" of the head that is open."""
         return self.detail.locator("h3 b").inner_text()
 
-    def card_title(self) -> str:
-        expect(self.card).to_be_visible()
-        return self.card.locator(".lt-card-title").inner_text()
+    def too_wide(self) -> str:
+        """The first element around the widget that scrolls sideways; empty where none does."""
+        return str(self.root.evaluate(FITS))
 
-    def fits(self) -> bool:
-        """Nothing of it is wider than its room."""
-        fits: bool = self.root.evaluate("(e) => e.scrollWidth <= e.clientWidth && e.parentElement.scrollWidth <= e.parentElement.clientWidth")
-        return fits
+    def photograph(self, path: Path) -> None:
+        """A screenshot of the whole widget, in a window that is high enough for it."""
+        size = self.page.viewport_size
+        box = self.root.bounding_box()
+        assert size is not None and box is not None
+        self.page.set_viewport_size({"width": size["width"], "height": int(box["height"]) + 500})
+        self.root.scroll_into_view_if_needed()
+        self.settled()
+        self.root.screenshot(path=path)
+        self.page.set_viewport_size(size)

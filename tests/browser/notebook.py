@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 import time
+from typing import Any
 from urllib.parse import urlsplit
 
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
-from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page, expect
+from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page
 
 from .grid import Grid
 from .server import Kernel, Server
@@ -47,8 +48,11 @@ class Record:
 
     def check(self) -> None:
         """Nothing was asked of another host, and the console is empty."""
-        assert self.foreign == []
-        assert self.messages == []
+        foreign, messages = self.foreign[:], self.messages[:]
+        self.foreign.clear()
+        self.messages.clear()
+        assert not foreign, foreign
+        assert not messages, "\n".join(messages)
 
 
 class Notebook:
@@ -88,12 +92,23 @@ class Notebook:
         """Run every cell from the menu, and wait until the kernel has done so."""
         self._wait_kernel(seconds)
         self.menu("Run", "Run All Cells")
+        self._wait_done(seconds)
+        return self.kernel
+
+    def run_again(self, cell: int, seconds: float = 60) -> None:
+        """Run one cell with the keyboard."""
+        self.page.locator(".jp-Notebook .jp-Cell").nth(cell).locator(".jp-InputPrompt").click()
+        self.page.keyboard.press("Control+Enter")
+        self.page.wait_for_timeout(200)
+        self._wait_done(seconds)
+
+    def _wait_done(self, seconds: float) -> None:
         counts = self.page.locator(".jp-CodeCell .jp-InputPrompt")
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             texts = counts.all_text_contents()
             if texts and all(re.search(r"\[\d+\]", text) for text in texts):
-                return self.kernel
+                return
             self.page.wait_for_timeout(100)
         raise TimeoutError(f"cells did not end: {counts.all_text_contents()}")
 
@@ -111,6 +126,21 @@ class Notebook:
         if self._kernel is None:
             self._kernel = Kernel(self.server, self.name)
         return self._kernel
+
+    def sidebar(self, shown: bool) -> None:
+        """Show or hide JupyterLab's file browser, with its keys."""
+        panel = self.page.locator("#jp-left-stack")
+        if panel.is_visible() != shown:
+            self.page.locator(".jp-Notebook .jp-Cell .jp-InputPrompt").first.click()
+            self.page.keyboard.press("Control+b")
+            panel.wait_for(state="visible" if shown else "hidden")
+
+    def becomes(self, expression: str, value: Any, seconds: float = 5) -> None:
+        """Python's side has this value, at the latest after so long: what the page does gets there by messages."""
+        end = time.monotonic() + seconds
+        while (now := self.kernel.value(expression)) != value and time.monotonic() < end:
+            self.page.wait_for_timeout(50)
+        assert now == value, f"{expression} is {now!r}, not {value!r}"
 
     def save(self) -> None:
         """Save with the keyboard, and wait until it is on disk."""

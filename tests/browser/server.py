@@ -53,7 +53,6 @@ class Server:
             f"--JupyterNotebookApp.user_settings_dir={self.folder / 'settings'}",
             f"--JupyterNotebookApp.workspaces_dir={self.folder / 'workspaces'}",
             *("--LabApp.news_url=", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"),
-            "--ServerApp.terminals_enabled=False",
         ]
 
     def _environment(self) -> dict[str, str]:

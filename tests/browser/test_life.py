@@ -1,0 +1,165 @@
+"""What happens to a grid around its use: saved and reopened, two at once, in tabs, while it computes, exported."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from playwright.sync_api import expect
+
+from .conftest import MAGIC, PROMPT
+from .notebook import Notebook
+
+MANAGER = "@jupyter-widgets/jupyterlab-manager/plugin"
+TRACKER = "@jupyterlab/notebook-extension/tracker"
+OPEN = "import llamatelemetry_widget as lt\nmodel = lt.open_model('smollm2')"
+
+
+@pytest.fixture
+def write(request, lab, module_context, record):
+    """Opens a new notebook of some cells; its kernel ends with the test."""
+    opened = []
+
+    def make(*cells):
+        name = request.node.name.split("[")[0].removeprefix("test_")
+        opened.append(Notebook.write(lab, module_context, name, *cells))
+        return opened[-1]
+
+    yield make
+    for notebook in opened:
+        notebook.close()
+
+
+def test_reopened_without_a_kernel(write, lab, pictures):
+    """Thumbnails and the locked head are there; what needs a kernel says so."""
+    lab.settings(MANAGER, {"saveState": True})
+    notebook = write("%load_ext llamatelemetry", MAGIC)
+    kernel = notebook.run_all()
+    notebook.grid().click(kernel, 17, 5, "_2")
+    notebook.becomes("len(_2.embedded_data)", 1)
+    notebook.grid().settled()
+    elsewhere = notebook.grid().centre_of_cells()
+    notebook.save()
+    notebook.end_kernel()
+    lab.settings(TRACKER, {"autoStartDefault": False})
+    try:
+        notebook.open()
+        grid = notebook.grid()
+        grid.settled()
+        assert grid.full()
+        assert grid.title() == "Layer 17 · head 5"
+        expect(grid.provenance).to_contain_text("not live", timeout=10_000)
+        expect(grid.detail.locator(".lt-sentence")).to_contain_text("looks at")
+        grid.photograph(pictures / "lab-reopened.png")
+        notebook.page.mouse.click(*elsewhere)
+        expect(grid.notice).to_contain_text("kernel")
+        grid.photograph(pictures / "lab-reopened-other-head.png")
+    finally:
+        lab.settings(TRACKER, {"autoStartDefault": True})
+
+
+def test_reopened_with_a_new_kernel(write, lab):
+    """A fresh kernel knows nothing of the widget: the same picture, and no error."""
+    notebook = write("%load_ext llamatelemetry", MAGIC)
+    notebook.run_all()
+    notebook.grid().settled()
+    notebook.save()
+    notebook.end_kernel()
+    notebook.open()
+    grid = notebook.grid()
+    expect(grid.provenance).to_contain_text("not live", timeout=15_000)
+    assert grid.full()
+
+
+def test_two_grids_of_one_model(write):
+    other = "The cat sat on the mat. The dog sat on the log. The cat sat on the"
+    notebook = write(
+        OPEN,
+        f"a = lt.AttentionGrid(model.trace({PROMPT!r}))\nb = lt.AttentionGrid(model.trace({other!r}))\na",
+        "b",
+    )
+    kernel = notebook.run_all()
+    first, second = notebook.grid(0), notebook.grid(1)
+    expect(second.root).to_contain_text("tokens")
+    first.click(kernel, 17, 5, "a")
+    second.click(kernel, 3, 1, "b")
+    notebook.becomes("[a.locked, b.locked]", [[17, 5], [3, 1]])
+    assert (first.title(), second.title()) == ("Layer 17 · head 5", "Layer 3 · head 1")
+    assert first.full() and second.full()
+
+
+def test_two_views_of_one_grid_agree(write):
+    notebook = write(OPEN, f"grid = lt.AttentionGrid(model.trace({PROMPT!r}))\ngrid", "grid")
+    kernel = notebook.run_all()
+    notebook.grid(0).click(kernel, 16, 0)
+    expect(notebook.grid(1).lock_ring).to_be_visible()
+    assert notebook.grid(1).title() == "Layer 16 · head 0"
+
+
+@pytest.mark.parametrize("container", ("Tab", "Accordion"))
+def test_hidden_child_gets_its_size_when_it_is_shown(write, container):
+    notebook = write(
+        OPEN,
+        f"import ipywidgets as w\ntrace = model.trace({PROMPT!r})\n"
+        f"box = w.{container}([w.HTML('first'), lt.AttentionGrid(trace)], titles=['One', 'Two'])\n"
+        "box.selected_index = 0\nbox",
+    )
+    notebook.run_all()
+    words = {"Tab": ".lm-TabBar-tab:visible", "Accordion": ".jupyter-widget-Collapse-header"}[container]
+    notebook.page.locator(".jp-OutputArea").locator(words).filter(has_text="Two").click()
+    grid = notebook.grid()
+    grid.settled()
+    box = grid.canvas.bounding_box()
+    assert box["width"] > 600 and box["height"] > 200
+    assert grid.full()
+    assert grid.too_wide() == ""
+
+
+def test_a_run_fills_in_and_stop_ends_it(write, pictures):
+    long = "The old keeper lit the lamp. " * 250
+    notebook = write(OPEN, f"running = model.start_trace({long!r})\ngrid = lt.AttentionGrid(running)\ngrid")
+    notebook.run_all()
+    grid = notebook.grid()
+    stop = grid.root.get_by_role("button", name="Stop")
+    expect(stop).to_be_visible(timeout=60_000)
+    grid.photograph(pictures / "lab-computing.png")
+    stop.click()
+    expect(grid.root).to_contain_text("Stopped", timeout=20_000)
+    expect(stop).to_be_hidden()
+    grid.photograph(pictures / "lab-stopped.png")
+    notebook.becomes("grid.facts['phase']", "cancelled")
+    assert notebook.kernel.value("len(model.trace('It still works.').tokens)") > 2
+
+
+def test_running_a_cell_again_does_not_grow_the_notebook(write, lab):
+    notebook = write("%load_ext llamatelemetry", MAGIC)
+    notebook.run_all()
+    notebook.grid().settled()
+    notebook.save()
+    path = lab.notebooks / notebook.name
+    once = path.stat().st_size
+    for _ in range(3):
+        notebook.run_again(1)
+    notebook.grid().settled()
+    notebook.save()
+    assert path.stat().st_size < 1.1 * once
+
+
+def test_a_notebook_of_somebody_else_shows_the_picture(write, lab, module_context):
+    """Untrusted, and without saved widgets: the plain table and picture are there."""
+    lab.settings(MANAGER, {"saveState": False})
+    try:
+        notebook = write("%load_ext llamatelemetry", MAGIC)
+        notebook.run_all()
+        notebook.save()
+        notebook.end_kernel()
+        stored = json.loads((lab.notebooks / notebook.name).read_text())
+        assert "widgets" not in stored["metadata"] or not stored["metadata"]["widgets"]
+        shutil.copy(lab.notebooks / notebook.name, lab.notebooks / "copied.ipynb")
+        copy = Notebook(lab, module_context, "copied")
+        copy.open()
+        expect(copy.output(1)).to_contain_text("SmolLM2-135M-Instruct", timeout=15_000)
+        copy.close()
+    finally:
+        lab.settings(MANAGER, {"saveState": True})
