@@ -388,6 +388,20 @@ test("a run that has not begun shows what is happening, and nothing else", async
   expect(text(el, ".lt-kept")).toBe("270 of 270 heads");
 });
 
+test("E14: a model without attention says what it has instead", () => {
+  const layers = [0, 1, 2].map((layer) => ({
+    ...facts.layers[0]!,
+    layer,
+    kind: "none",
+    reason: "recurrent layer: no attention",
+    heads: 0,
+  }));
+  const model = new FakeModel({ facts: { ...facts, layers } });
+  expect(text(show(model), ".lt-panel")).toBe(
+    "No layer of this model has attention. It has 3 recurrent layers.",
+  );
+});
+
 describe("views", () => {
   test("several of one model follow each other", async () => {
     const model = new FakeModel();

@@ -4,7 +4,7 @@ import { Announcer, Cleanup, copyText, download, Frame, h } from "../shared/dom"
 import { count, plural, smallWeight, subscript } from "../shared/format";
 import { applyTheme, sameTheme, type Theme, type ThemeChoice, watchTheme } from "../shared/theme";
 import { keyHints, Segmented, Toggle } from "./controls";
-import type { Filter, GridData, Head, Matrix } from "./data";
+import type { Filter, GridData, Head, LayerFacts, Matrix } from "./data";
 import { DetailView, type HeadStatus } from "./detail";
 import { FiltersView } from "./filters";
 import { describeHead, GridView, headWords } from "./grid";
@@ -538,7 +538,7 @@ export class AttentionGridView {
               "div",
               { class: "lt-empty" },
               h("b", {}, "No layer of this model has attention."),
-              ` ${facts.layers[0]?.reason ?? ""}`,
+              ` ${otherLayers(facts.layers)}`,
             )
           : none
             ? emptyPanel(this.data, this.state.filter, (filter) => this.setFilter(filter, true), clear)
@@ -689,6 +689,17 @@ export class AttentionGridView {
     this.grid.hidePreview();
     this.detail.hideTip();
   }
+}
+
+/** "It has 3 recurrent layers.": what stands where attention would be. */
+function otherLayers(layers: readonly LayerFacts[]): string {
+  const counts = new Map<string, number>();
+  for (const l of layers) {
+    const kind = l.reason.split(":")[0] ?? "";
+    if (kind) counts.set(kind, (counts.get(kind) ?? 0) + 1);
+  }
+  const words = [...counts].map(([kind, n]) => plural(n, kind));
+  return words.length > 0 ? `It has ${words.join(" and ")}.` : "";
 }
 
 /** Keys that the focused element uses itself, by the browser's own behaviour. */
