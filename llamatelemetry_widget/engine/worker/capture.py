@@ -201,7 +201,7 @@ class Capture:
         out = self._arrays[name]
 
         def act(tensor: Tensor) -> None:
-            rows = ggml.read(tensor).reshape(-1, out.shape[1])
+            rows = _one_stream(ggml.read(tensor)[0], {ubatch.rows, len(ubatch.outputs)})
             at = range(ubatch.start, ubatch.stop) if len(rows) == ubatch.rows else ubatch.outputs
             if len(rows) != len(at):
                 raise LlamaTelemetryError(f"{name} has {len(rows)} rows where {len(at)} were expected")
@@ -347,6 +347,18 @@ def _unfused_formula(s: Scored, node: Tensor) -> None:
     s.scale = after if s.capped_first else inner
     if not s.capped_first and abs(after - 1) > 1e-6:
         raise CaptureUnavailable(f"layer {s.where.layer} scales its scores before and after the soft cap")
+
+
+def _one_stream(values: Array, counts: Collection[int]) -> Array:
+    """(rows, width) of the residual stream; where a model keeps several at once, of the first.
+
+    `values` has axes (rows, streams, width), (streams, rows, width) or (1, rows, width).
+    """
+    rows = values.reshape(-1, values.shape[-1])
+    if len(rows) in counts:
+        return rows
+    first: Array = values[0] if values.shape[1] in counts else values[:, 0]
+    return first
 
 
 def _address(tensor: Tensor) -> int:

@@ -177,15 +177,25 @@ def _origin(node: Node, through: set[str] = THROUGH) -> Node:
 
 
 def _residual(nodes: list[Node], n_layers: int) -> dict[int, int]:
-    """`l_out-i` where every layer has one (the last may be renamed), else by the rule of the graph."""
+    """`l_out-i` where every layer has one (the last may be renamed), else by the rule of the graph.
+
+    Where only some layers have that name it is not the stream that has it: then no name is believed.
+    """
     named: dict[int, int] = {}
     for node in nodes:
         if found := re.fullmatch(r"l_out-(\d+)", node.name):
             named[int(found[1])] = node.index
-    missing = [layer for layer in range(n_layers - 1) if layer not in named]
-    by_rule = {layer: index for layer in missing if (index := _entering(nodes, layer + 1)) is not None}
-    last = named.get(n_layers - 1, _after_last(nodes))
-    return {**by_rule, **named, **({n_layers - 1: last} if last is not None else {})}
+    if all(layer in named for layer in range(n_layers - 1)):
+        last = named.get(n_layers - 1, _after_last(nodes))
+        return named if last is None else {**named, n_layers - 1: last}
+    after: dict[int, int] = {}
+    follows = _after_last(nodes)
+    for layer in reversed(range(n_layers)):
+        if follows is not None:
+            after[layer] = follows
+        enters = _entering(nodes, layer)
+        follows = follows if enters is None else enters  # a layer without weights passes the stream on
+    return after
 
 
 def _entering(nodes: list[Node], layer: int) -> int | None:
@@ -193,7 +203,9 @@ def _entering(nodes: list[Node], layer: int) -> int | None:
     prefix = re.compile(rf"(?:enc\.|dec\.)?blk\.{layer}\.")
     for node in nodes:
         if any(s.is_leaf and prefix.match(s.name) for s in node.inputs()):
-            return _before_norm(next((s for s in node.inputs() if not s.is_leaf), None))
+            activation = next((s for s in node.inputs() if not s.is_leaf), None)
+            if activation is not None:  # else a weight that is rearranged
+                return _before_norm(activation)
     return None
 
 
@@ -231,9 +243,23 @@ def _contributions(plan: Plan) -> None:
         stream = plan.nodes[before[layer]]
         added = _added(plan.nodes[index], stream)
         stop = {total.index for total, _ in added or ()} | {stream.index}
-        for _, term in added or ():
+        terms = [part for _, term in added or () for part in _apart(term, mixing, stop)]
+        for term in sorted(terms, key=lambda node: node.index):  # in the order in which they will arrive
             where = plan.attention_out if _reaches(term, mixing, stop) else plan.mlp_out
             where.setdefault(layer, []).append(term.index)
+
+
+def _apart(term: Node, mixing: set[int | None], stop: set[int]) -> list[Node]:
+    """The operands of a sum of token mixing and MLP (they run in parallel), else the term as it is."""
+    total = _origin(term, ROWS)
+    if total.op != "ADD" or total.src[0] is None or total.src[1] is None:
+        return [term]
+    parts = [total.src[0], total.src[1]]
+    if any(part.is_leaf or part.ne != total.ne for part in parts):
+        return [term]
+    if _reaches(parts[0], mixing, stop) == _reaches(parts[1], mixing, stop):
+        return [term]
+    return [apart for part in parts for apart in _apart(part, mixing, stop)]
 
 
 def _added(after: Node, before: Node, depth: int = 6) -> list[tuple[Node, Node]] | None:
@@ -269,16 +295,36 @@ def _reaches(node: Node, targets: set[int | None], stop: set[int]) -> bool:
 
 
 def _experts(nodes: list[Node]) -> dict[int, tuple[int, int | None]]:
-    """Per layer the node that looks experts up by id, and the product that applies the router's weights."""
+    """Per layer the node that looks experts up by id, and the product that applies the router's weights.
+
+    Where a layer has two sets of experts, the larger counts. The weights multiply what comes out of the experts, or
+    already what goes in.
+    """
     found: dict[int, tuple[int, int | None]] = {}
+    largest: dict[int, int] = {}
     for node in nodes:
-        if node.op == "MUL_MAT_ID" and (layer := node.layer) is not None and layer not in found:
-            found[layer] = (node.index, None)
-        elif node.op == "MUL" and node.src[0] and node.src[1] and node.src[1].ne[0] == 1 < node.src[0].ne[0]:
-            made = _origin(node.src[0], THROUGH | {"ADD_ID"})
-            if made.op == "MUL_MAT_ID" and made.layer in found:
-                found[made.layer] = (found[made.layer][0], node.index)
+        if node.op == "MUL_MAT_ID" and node.src[0] and node.src[1]:
+            layer, experts = _layer_of(node.src[0]), node.src[0].ne[2]
+            if layer >= 0 and experts > largest.get(layer, 0):
+                before = _origin(node.src[1])
+                found[layer], largest[layer] = (node.index, before.index if _weighs(before, node) else None), experts
+        elif node.op == "MUL" and node.src[0]:
+            made = _origin(node.src[0], THROUGH | {"ADD_ID", "MUL", "SCALE"})
+            if made.op != "MUL_MAT_ID" or not made.src[0] or not _weighs(node, made):
+                continue
+            layer, experts = _layer_of(made.src[0]), made.src[0].ne[2]
+            if layer in found and found[layer][1] is None and experts == largest[layer]:
+                found[layer] = (found[layer][0], node.index)
     return found
+
+
+def _weighs(node: Node, experts: Node) -> bool:
+    """Whether a node multiplies each chosen expert with a number that the router made (a stored scale is none)."""
+    ids = experts.src[2]
+    if node.op != "MUL" or ids is None or node.src[1] is None:
+        return False
+    weights = node.src[1]
+    return weights.ne[:3] == (1, *ids.ne[:2]) and not _origin(weights, ROWS | {"REPEAT"}).is_leaf
 
 
 def _recurrent(plan: Plan, n_layers: int) -> None:
@@ -293,7 +339,9 @@ def _recurrent(plan: Plan, n_layers: int) -> None:
             if state
             else "convolution layer: no attention"
             if convolves
-            else "no attention"
+            else "feed-forward layer: no attention"
+            if ops
+            else "empty layer: no attention"
         )
 
 
