@@ -20,7 +20,7 @@ from ..errors import LlamaTelemetryError
 from ..trace import Trace
 from . import attention_facts as told
 from .base import Message, TelemetryWidget
-from .traits import Buffer, Index, Matrices, Ranges, Switch, Tokens
+from .traits import Buffer, Index, Matrices, Ranges, Switch, Tokens, as_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -196,7 +196,7 @@ class AttentionGrid(TelemetryWidget):
                 "total": event.total,
                 "facts": told.layer_facts(self._trace, own, self._part),
             }
-            self.send(message, [np.ascontiguousarray(buffer).data.cast("B") for buffer in buffers])
+            self.send(message, [as_bytes(buffer) for buffer in buffers])
 
         return send
 
@@ -223,7 +223,7 @@ class AttentionGrid(TelemetryWidget):
         matrix = told.matrix(self._ready(), layer, head, stage, self._part)
         rows, keys = matrix.shape
         answer = {"type": "head", "id": message["id"], "layer": layer, "head": head, "stage": stage}
-        self.send({**answer, "rows": rows, "keys": keys}, [matrix.data.cast("B")])
+        self.send({**answer, "rows": rows, "keys": keys}, [as_bytes(matrix)])
 
     def _stop(self) -> None:
         if self._running is None or self._running.done:
@@ -453,6 +453,9 @@ class AttentionGrid(TelemetryWidget):
         order = [owners[i] for i in np.argsort(ranks, kind="stable")]
         there = [own for own in order if self._ready().arrived(own[0], self._part)]
         return sorted(there, key=lambda own: own != self.locked)
+
+    def _has_picture(self) -> bool:
+        return bool(self.facts["phase"] != "computing")
 
     def _static_html(self, why: str) -> str:
         from ..export.static import fallback

@@ -14,9 +14,11 @@ import anywidget
 import traitlets
 
 from ..errors import LlamaTelemetryError
-from .hosts import this_cell, why_static
+from .hosts import stacks_outputs, this_cell, why_static
 from .pace import Pacer
 
+_OUTPUT = ".jp-OutputArea-child"
+_HIDE = f"<style>{_OUTPUT}:has(.lt-saved):has(+ {_OUTPUT} .lt-root) {{ display: none }}</style>"
 STATIC = Path(__file__).with_name("static")
 Message = dict[str, Any]
 
@@ -109,6 +111,26 @@ class TelemetryWidget(anywidget.AnyWidget):
             return plain, {}
         data, metadata = bundle
         return {**data, **plain}, metadata
+
+    def _ipython_display_(self, **options: Any) -> None:
+        """In JupyterLab and Notebook: a picture, hidden while the widget below it is there, then the widget.
+
+        These two show "model not found" in a notebook that was saved without the state of its widgets, and never the
+        picture that came in the same output. Elsewhere `_repr_mimebundle_` gives both in one.
+        """
+        if self.comm is None or why_static() or not stacks_outputs() or not self._has_picture():
+            raise NotImplementedError  # IPython then asks for the mimebundle
+        from IPython.display import display
+
+        picture = self._static_html("A saved picture: run the cell again for the live widget.")
+        plain = {"text/plain": repr(self)}
+        display({**plain, "text/html": f'{_HIDE}<div class="lt-saved">{picture}</div>'}, raw=True)  # type: ignore[no-untyped-call]
+        data, metadata = super()._repr_mimebundle_(**options) or ({}, {})
+        display({**data, **plain}, metadata=metadata, raw=True)  # type: ignore[no-untyped-call]
+
+    def _has_picture(self) -> bool:
+        """Whether there is something to draw yet."""
+        return True
 
     # -------------------------------------------------------------------- life
 

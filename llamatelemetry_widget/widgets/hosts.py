@@ -32,6 +32,11 @@ def this_cell() -> tuple[str, str] | None:
     return (str(cell), str(parent["header"]["msg_id"])) if cell else None
 
 
+def stacks_outputs() -> bool:
+    """Whether the host is JupyterLab or Notebook: outputs of a cell stand in one page, one below the other."""
+    return "JPY_SESSION_NAME" in os.environ
+
+
 def why_static() -> str:
     """One line on why this host gets plain HTML instead of a widget; empty where it gets the widget."""
     choice = os.environ.get(DISPLAY, "")

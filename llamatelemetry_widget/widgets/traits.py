@@ -167,6 +167,10 @@ class Matrices(traitlets.TraitType[Any, Any]):
         obj._notify_trait(self.name, old, new)
 
 
+def as_bytes(value: Array) -> memoryview:
+    """The bytes of an array, row-major; a view of an empty array cannot be cast."""
+    return np.ascontiguousarray(value).reshape(-1).view(np.uint8).data if value.size else memoryview(b"")
+
+
 def _to_buffer(value: Array, _: Any) -> memoryview:
-    # a view of an empty array cannot be cast to bytes
-    return value.reshape(-1).view(np.uint8).data if value.size else memoryview(b"")
+    return as_bytes(value)

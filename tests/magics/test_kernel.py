@@ -73,7 +73,7 @@ def test_e7_an_interrupt_ends_the_run_and_the_model_stays_usable(kernel):
 
 
 def test_w8_ten_runs_of_a_cell_leave_one_widget(kernel):
-    kernel.run(f"import llamatelemetry_widget as lt\nt = lt.open_model('smollm2').trace({LAMP!r})")
+    kernel.run(f"import llamatelemetry_widget as lt\nt = lt.open_model('smollm2').trace({LAMP!r}, progress=False)")
     kernel.comms.clear()
     code = "lt.AttentionGrid(t)"
     kernel.run(code, cell="grown")
@@ -85,8 +85,21 @@ def test_w8_ten_runs_of_a_cell_leave_one_widget(kernel):
     assert 200_000 < once < 1_500_000
 
 
+def test_w9_in_jupyterlab_a_picture_stands_above_the_widget_and_outlives_it(kernel):
+    kernel.run(f"import llamatelemetry_widget as lt\nt = lt.open_model('smollm2').trace({LAMP!r}, progress=False)")
+    kernel.run("import os; os.environ['JPY_SESSION_NAME'] = 'lamp.ipynb'")
+    picture, widget = results(kernel.run("lt.AttentionGrid(t)", cell="stacked"))
+    kernel.run("del os.environ['JPY_SESSION_NAME']")
+    assert WIDGET not in picture["data"]
+    assert "run the cell again" in picture["data"]["text/html"]
+    assert "SmolLM2" in picture["data"]["text/html"]
+    assert "data:image/svg+xml" in picture["data"]["text/html"]
+    assert set(widget["data"]) == {WIDGET, "text/plain"}
+    assert kernel.value("type(_).__name__") == "'AttentionGrid'"
+
+
 def test_two_cells_and_two_widgets_of_one_cell_live_side_by_side(kernel):
-    kernel.run(f"import llamatelemetry_widget as lt\nt = lt.open_model('smollm2').trace({LAMP!r})")
+    kernel.run(f"import llamatelemetry_widget as lt\nt = lt.open_model('smollm2').trace({LAMP!r}, progress=False)")
     kernel.run("a, b = lt.AttentionGrid(t), lt.AttentionGrid(t)", cell="pair")
     kernel.run("c = lt.AttentionGrid(t)", cell="single")
     assert kernel.value("[w.comm is not None for w in (a, b, c)]") == "[True, True, True]"
