@@ -4,9 +4,10 @@ import { CODE_WEIGHT, FUTURE, floats, GridData, histogram, OUTSIDE, SEEN } from 
 import { CellIndex, layoutGrid, placeCells } from "../src/attention_grid/layout";
 import { maxReduce } from "../src/attention_grid/paint_grid";
 import { cellAt, columnX, matrixGeometry } from "../src/attention_grid/paint_matrix";
-import { escapeXml } from "../src/attention_grid/picture";
+import { compose, escapeXml, toSvg } from "../src/attention_grid/picture";
 import { read } from "../src/attention_grid/reading";
 import { automaticMaximum, logPosition, positions, rampCodes } from "../src/attention_grid/scale";
+import { applyTheme } from "../src/shared/theme";
 import { facts, gridData, matrix, thumbnails } from "./fixture";
 
 const layer = (n: number, heads: number, kv: number, more = {}) => ({
@@ -234,6 +235,26 @@ describe("reading", () => {
       read({ rows: 1, keys: 2, data: Float32Array.of(Number.NaN, Number.NaN) }, 0, null, true),
     ).toBeNull();
   });
+});
+
+test("a picture carries its provenance, and names from a model stay text", async () => {
+  const canvas = document.createElement("canvas");
+  canvas.toDataURL = () => "data:image/png;base64,";
+  const theme = applyTheme(document.createElement("div"), "light");
+  const part = {
+    heading: ["<b>", "x"],
+    canvas,
+    boxes: [],
+    under: "·the₂₃ looks at ·lamp₆ 0.761",
+    notes: [],
+    ramp: null,
+  } as const;
+  const svg = await toSvg(
+    compose("Attention", "30 layers", "measured in llama.cpp · Q4_1", [part], theme),
+  ).text();
+  expect(svg).toContain("measured in llama.cpp · Q4_1");
+  expect(svg).toContain("looks at ·lamp₆");
+  expect(svg).not.toContain("<b>");
 });
 
 test("text in an SVG cannot become markup", () => {

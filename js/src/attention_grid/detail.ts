@@ -242,7 +242,7 @@ export class DetailView {
       : { left: 0, top: 4 };
     if (tight) space.left = Math.min(space.left, 44);
     if (tight && labels) space.top = 30;
-    const overhang = labels && !tight ? 28 : 4;
+    const overhang = !labels ? 4 : tight ? 18 : 28;
     const geometry = matrixGeometry(
       matrix.rows,
       matrix.keys,

@@ -47,11 +47,16 @@ export interface Part {
     dashed?: boolean;
     thick?: boolean;
   }[];
+  /** What the picture says in one sentence. */
   readonly under: string;
+  /** Lines beside the canvas: name, value, place. */
+  readonly notes: readonly (readonly [string, string, string])[];
   readonly ramp: readonly (readonly [number, string])[] | null;
 }
 
 const MARGIN = 16;
+/** Width of the lines beside a canvas. */
+const NOTES = 270;
 
 /** Stacks the parts under a title, provenance last. */
 export function compose(
@@ -93,9 +98,19 @@ export function compose(
         line: b.thick ? 2.5 : 1,
         dashed: b.dashed ?? false,
       });
+    const beside = MARGIN + size.width + 28;
+    if (beside + NOTES <= width) {
+      part.notes.forEach(([name, value, place], i) => {
+        const line = y + 76 + i * 22;
+        text(name, beside, line, 12, theme.ink2);
+        text(value, beside + 170, line, 12, theme.ink, true, true);
+        text(place, beside + NOTES, line, 11, theme.ink3, false, true);
+      });
+      text(part.under, beside, y + 44, 13, theme.ink, true);
+    }
     y += size.height + 12;
     if (part.ramp) y = ramp(items, part.ramp, y, theme);
-    if (part.under) {
+    if (part.under && beside + NOTES > width) {
       text(part.under, MARGIN, y + 10, 12, theme.ink);
       y += 22;
     }

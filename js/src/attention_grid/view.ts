@@ -1,7 +1,7 @@
 // AttentionGrid's view: all heads of all layers, filters, and the locked head large.
 // In: GridData, a state, a source of exact matrices. Out: DOM in `root`, and changes of the state. Knows nothing of Jupyter.
 import { Announcer, Cleanup, copyText, download, Frame, h } from "../shared/dom";
-import { count, plural, smallWeight, subscript } from "../shared/format";
+import { count, plural, smallWeight, subscript, weight } from "../shared/format";
 import { applyTheme, sameTheme, type Theme, type ThemeChoice, watchTheme } from "../shared/theme";
 import { keyHints, Segmented, Toggle } from "./controls";
 import type { Filter, GridData, Head, LayerFacts, Matrix } from "./data";
@@ -598,6 +598,7 @@ export class AttentionGridView {
         canvas: this.grid.canvas,
         boxes: lock ? [{ ...lock, thick: true }] : [],
         under: "",
+        notes: [],
         ramp: null,
       },
     ];
@@ -614,6 +615,13 @@ export class AttentionGridView {
       under: reading
         ? `${name(this.data.queries, reading.query)} looks at ${name(facts.tokens, reading.key)} ${smallWeight(reading.weight)} \u00b7 rank ${reading.rank} of ${reading.visible}`
         : "",
+      notes: facts.statistics
+        .filter((f) => f.histogram)
+        .map((f) => {
+          const rank = this.data.rank(locked, f.key);
+          const place = rank > 0 ? `#${count(rank)} of ${count(this.data.heads.length)}` : "no value";
+          return [f.label, weight(this.data.value(locked, f.key), 2), place];
+        }),
       ramp: legend(this.state.scale, this.detail.most).ticks,
     });
     return parts;
