@@ -69,17 +69,17 @@ export function compose(
   const items: Item[] = [];
   const text = (t: string, x: number, y: number, size: number, colour: Rgb, bold = false, right = false) =>
     items.push({ kind: "text", text: t, x, y, size, bold, colour, right });
-  const css_ = (c: HTMLCanvasElement) => ({
+  const sizeOf = (c: HTMLCanvasElement) => ({
     width: Number.parseFloat(c.style.width) || c.width,
     height: Number.parseFloat(c.style.height) || c.height,
   });
-  const width = Math.max(480, ...parts.map((p) => css_(p.canvas).width)) + 2 * MARGIN;
+  const width = Math.max(480, ...parts.map((p) => sizeOf(p.canvas).width)) + 2 * MARGIN;
   let y = MARGIN + 14;
   text(title, MARGIN, y, 15, theme.ink, true);
   text(subtitle, MARGIN + title.length * 8.6 + 12, y, 13, theme.ink2);
   y += 14;
   for (const part of parts) {
-    const size = css_(part.canvas);
+    const size = sizeOf(part.canvas);
     if (part.heading[0]) {
       y += 16;
       text(part.heading[0], MARGIN, y, 12, theme.ink, true);

@@ -181,6 +181,7 @@ export class AttentionGridView {
     const sameHeads =
       data.facts.layers.length === this.data.facts.layers.length &&
       data.heads.length === this.data.heads.length;
+    const tokensBefore = this.data.facts.tokens.join("\n");
     this.data = data;
     this.kept.key = "";
     if (!sameHeads) {
@@ -189,7 +190,9 @@ export class AttentionGridView {
     }
     this.statistic = this.chosenStatistic();
     const locked = this.locked;
-    if (!locked || locked.layer !== this.opened?.layer || locked.head !== this.opened.head) this.open(false);
+    const other = !sameHeads || tokensBefore !== data.facts.tokens.join("\n");
+    if (other || !locked || locked.layer !== this.opened?.layer || locked.head !== this.opened.head)
+      this.open(false);
     else this.opened = locked;
     this.frame.ask();
   }

@@ -176,117 +176,141 @@ function readFilter(filter: Traits["filter"] | undefined, facts: Facts): Filter 
   return Object.fromEntries(entries.filter(([, [lo, hi]]) => lo !== null || hi !== null));
 }
 
-const render: Render<Traits> = ({ model, el }) => {
-  const cleanup = new Cleanup();
-  const root = document.createElement("div");
-  el.append(root);
-  // Progress comes as messages, between changes of the trait `facts`: they are joined here.
-  let progress: Partial<Facts> = {};
-  const facts = (): Facts => ({ ...model.get("facts"), ...progress });
-  const makeData = () => GridData.from(facts(), model.get("thumbnails"), model.get("statistics"));
-  let data = makeData();
-  const heads = new Heads(model, (live) => view.setLive(live));
-  const pace = new Timer(cleanup);
+/** Writes what the user changed into the traits. */
+function writeState(model: Model, patch: Partial<State>): void {
+  if ("layer" in patch) model.set("selected_layer", patch.layer ?? null);
+  if ("head" in patch) model.set("selected_head", patch.head ?? null);
+  if (patch.tokens) model.set("selected_tokens", [...patch.tokens]);
+  if (patch.filter) model.set("filter", JSON.parse(JSON.stringify(patch.filter)));
+  if (patch.scale) model.set("scale", patch.scale);
+  if (patch.sinkAside !== undefined) model.set("sink_aside", patch.sinkAside);
+  if (patch.sort) model.set("sort", patch.sort);
+}
 
-  const source: Source = {
+/** The trait `facts`, and what messages have said since it was set. */
+class Told {
+  private since: Partial<Facts> = {};
+
+  constructor(private readonly model: Model) {}
+
+  get facts(): Facts {
+    return { ...this.model.get("facts"), ...this.since };
+  }
+
+  forget(): void {
+    this.since = {};
+  }
+
+  hear(news: Partial<Facts>): void {
+    this.since = { ...this.since, ...news };
+  }
+
+  /** What a layer really is (its mask, its window) is known when it has run. */
+  hearLayer(own: LayerFacts): void {
+    this.hear({ layers: this.facts.layers.map((l) => (l.layer === own.layer ? own : l)) });
+  }
+}
+
+/** Runs `update` once after all that happens now: a lock changes two traits, new data three. */
+function together(cleanup: Cleanup, update: () => void): () => void {
+  let queued = false;
+  let ended = false;
+  cleanup.add(() => {
+    ended = true;
+  });
+  return () => {
+    if (queued) return;
+    queued = true;
+    queueMicrotask(() => {
+      queued = false;
+      if (!ended) update();
+    });
+  };
+}
+
+const STATES = [
+  "selected_layer",
+  "selected_head",
+  "selected_tokens",
+  "filter",
+  "scale",
+  "sink_aside",
+  "sort",
+  "theme",
+] as const;
+
+/** The source that a view reads from and writes to. */
+function makeSource(model: Model, heads: Heads, cleanup: Cleanup): Source {
+  const pace = new Timer(cleanup);
+  return {
     matrix: (layer, head) => heads.get(layer, head),
     busy: () => kernelBusy(model),
     stop: () => model.send({ type: "stop" }),
     change(patch, final) {
-      if ("layer" in patch) model.set("selected_layer", patch.layer ?? null);
-      if ("head" in patch) model.set("selected_head", patch.head ?? null);
-      if (patch.tokens) model.set("selected_tokens", [...patch.tokens]);
-      if (patch.filter)
-        model.set(
-          "filter",
-          Object.fromEntries(
-            Object.entries(patch.filter).map(([k, ends]) => [k, [...ends] as [number | null, number | null]]),
-          ),
-        );
-      if (patch.scale) model.set("scale", patch.scale);
-      if (patch.sinkAside !== undefined) model.set("sink_aside", patch.sinkAside);
-      if (patch.sort) model.set("sort", patch.sort);
-      if (final) {
-        pace.stop();
-        model.save_changes();
-      } else if (!pace.running) pace.start(PACE, () => model.save_changes());
+      writeState(model, patch);
+      if (!final && pace.running) return;
+      if (!final) {
+        pace.start(PACE, () => model.save_changes());
+        return;
+      }
+      pace.stop();
+      model.save_changes();
     },
   };
-  const view = new AttentionGridView(root, source, data, readState(model));
-  if (facts().live) heads.hello();
+}
+
+const render: Render<Traits> = ({ model, el }) => {
+  const cleanup = new Cleanup();
+  const root = document.createElement("div");
+  el.append(root);
+  const told = new Told(model);
+  const makeData = () => GridData.from(told.facts, model.get("thumbnails"), model.get("statistics"));
+  let data = makeData();
+  const heads = new Heads(model, (live) => view.setLive(live));
+  const view = new AttentionGridView(root, makeSource(model, heads, cleanup), data, readState(model));
+  if (told.facts.live) heads.hello();
   else view.setLive(false);
 
   const listen = (event: string, handler: (...args: never[]) => void) => {
     model.on(event, handler as never);
     cleanup.add(() => model.off(event, handler as never));
   };
-  const states = [
-    "selected_layer",
-    "selected_head",
-    "selected_tokens",
-    "filter",
-    "scale",
-    "sink_aside",
-    "sort",
-    "theme",
-  ];
-  // Several traits change together (a lock is two of them): one update for all, and none after the end.
-  let ended = false;
-  cleanup.add(() => {
-    ended = true;
-  });
-  const together = (update: () => void) => {
-    let queued = false;
-    return () => {
-      if (queued) return;
-      queued = true;
-      queueMicrotask(() => {
-        queued = false;
-        if (!ended) update();
-      });
-    };
-  };
-  const stateChanged = together(() => view.setState(readState(model)));
-  for (const name of states) listen(`change:${name}`, stateChanged);
-  const dataChanged = together(() => {
+  const stateChanged = together(cleanup, () => view.setState(readState(model)));
+  for (const name of STATES) listen(`change:${name}`, stateChanged);
+  const dataChanged = together(cleanup, () => {
     data = makeData();
     view.setData(data);
-    view.setLive(facts().live);
+    view.setLive(told.facts.live);
   });
+  for (const name of ["thumbnails", "statistics"]) listen(`change:${name}`, dataChanged);
   listen("change:facts", () => {
-    progress = {};
+    told.forget();
     heads.forget();
     dataChanged();
   });
-  listen("change:thumbnails", dataChanged);
-  listen("change:statistics", dataChanged);
 
-  const onMessage = (message: Message, buffers: DataView[]) => {
-    if (facts().live) view.setLive(true);
+  const news = (changes: Partial<Facts>) => {
+    told.hear(changes);
+    data = data.with(told.facts);
+    view.setData(data);
+  };
+  const hear = (message: Message, buffers: DataView[]) => {
+    if (told.facts.live) view.setLive(true);
     if (message.type === "head") heads.head(message, buffers[0]);
-    if (message.type === "error" && !heads.error(message.id, message.message) && !message.id) {
-      progress = { ...progress, phase: "error", message: message.message };
-      data = data.with(facts());
-      view.setData(data);
-    }
     if (message.type === "layer" && data.fill(message.layer, buffers[0], buffers[1])) {
-      progress = { ...progress, done: message.done, total: message.total };
-      // What a layer really is (its mask, its window) is known when it has run.
-      const own = message.facts;
-      if (own)
-        progress = { ...progress, layers: facts().layers.map((l) => (l.layer === own.layer ? own : l)) };
-      data = data.with(facts());
-      view.setData(data);
+      if (message.facts) told.hearLayer(message.facts);
+      news({ done: message.done, total: message.total });
       view.layerArrived(message.layer);
     }
     if (message.type === "state") {
       const { phase, done, total, message: words } = message;
-      progress = { ...progress, phase, done, total, message: words };
-      data = data.with(facts());
-      view.setData(data);
+      news({ phase, done, total, message: words });
     }
+    // An error without an address is the run's, if one is going on.
+    const mine = message.type === "error" && !heads.error(message.id, message.message) && !message.id;
+    if (mine && told.facts.phase === "computing") news({ phase: "error", message: message.message });
   };
-  listen("msg:custom", onMessage as (...args: never[]) => void);
+  listen("msg:custom", hear as (...args: never[]) => void);
 
   return () => {
     cleanup.run();
