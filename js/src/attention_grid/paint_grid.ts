@@ -1,6 +1,6 @@
 // Draws all thumbnails, labels and bars on one canvas.
 // In: data, layout, cells with their present place and strength, theme. Out: pixels. Keeps only caches.
-import { css, pixel, pixels } from "../shared/colour";
+import { css, mix, pixel, pixels } from "../shared/colour";
 import { shorten } from "../shared/format";
 import type { Theme } from "../shared/theme";
 import { FUTURE, type GridData, type Head, SEEN } from "./data";
@@ -414,6 +414,8 @@ function paintBars(ctx: CanvasRenderingContext2D, p: GridPicture): void {
   );
   const most = best.reduce((m, b) => Math.max(m, b?.value ?? 0), 0);
   const room = layout.bars - 10;
+  // As the histograms' bars: line2 alone would sink into dark paper.
+  const quiet = theme.dark ? mix(theme.paper, theme.ink3, 0.75) : theme.line2;
   layout.bands.forEach((band) => {
     const base = Math.round(band.bottom + layout.windows + layout.bars - 4) + 0.5;
     ctx.strokeStyle = css(theme.line2);
@@ -429,7 +431,7 @@ function paintBars(ctx: CanvasRenderingContext2D, p: GridPicture): void {
       const height = Math.max(1, Math.round((b.value / most) * room));
       const width = Math.max(2, Math.min(12, Math.round(layout.cell * 0.2)));
       const x = Math.round(layout.x(i - band.from) + (layout.cell - width) / 2);
-      ctx.fillStyle = css(p.filtered && p.kept[b.head.index] ? theme.accent : theme.line2);
+      ctx.fillStyle = css(p.filtered && p.kept[b.head.index] ? theme.accent : quiet);
       ctx.fillRect(x, base - 0.5 - height, width, height);
     }
   });
