@@ -150,7 +150,8 @@ class ProgressBar:
             from IPython.display import display
             from ipywidgets import FloatProgress, Layout
 
-            self._bar = FloatProgress(0, 0, 1, style={"description_width": "initial"}, layout=Layout(width="420px"))
+            style, room = {"description_width": "initial"}, Layout(width="420px")
+            self._bar = FloatProgress(value=0, min=0, max=1, style=style, layout=room)
             display(self._bar)  # type: ignore[no-untyped-call, unused-ignore]
         else:
             self._line = sys.stderr is not None and sys.stderr.isatty()

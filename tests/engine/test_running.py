@@ -1,0 +1,67 @@
+"""A run in progress: events, and the bar that a waiting person sees."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+import llamatelemetry_widget as lt
+from llamatelemetry_widget.engine import running
+from llamatelemetry_widget.engine.running import ProgressBar, TraceEvent
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    monkeypatch.setattr(ProgressBar, "AFTER_SECONDS", 0.0)
+
+
+def test_a_notebook_gets_a_bar_and_it_is_closed(at_once, monkeypatch):
+    monkeypatch.setattr(running, "_in_notebook", lambda: True)
+    bar = ProgressBar()
+    bar.show(TraceEvent("progress", 256, 512))
+    assert (bar._bar.value, bar._bar.description) == (0.5, "token 256 of 512")
+    bar.show(TraceEvent("layer", 3, 30))
+    assert bar._bar.description == "layer 3 of 30"
+    bar.close()
+    assert bar._bar.comm is None
+
+
+def test_a_terminal_gets_a_line_that_is_wiped(at_once, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    bar = ProgressBar()
+    bar.show(TraceEvent("progress", 1, 4))
+    bar.close()
+    assert "token 1 of 4" in sys.stderr.getvalue() and sys.stderr.getvalue().endswith("\r")
+
+
+def test_a_short_run_shows_nothing(monkeypatch):
+    monkeypatch.setattr(running, "_in_notebook", lambda: True)
+    bar = ProgressBar()
+    bar.show(TraceEvent("progress", 1, 4))
+    bar.close()
+    assert bar._bar is None
+
+
+def test_events_come_in_order_also_for_a_late_subscriber(zoo_model):
+    started = zoo_model("llama").start_trace("a b c d e f")
+    trace = started.result()
+    late: list[TraceEvent] = []
+    started.subscribe(late.append)
+    assert [e.kind for e in late] == ["start", *["layer"] * 4, "done"]
+    assert [e.layer for e in late[1:-1]] == [0, 1, 2, 3]
+    assert late[-1].trace is trace and late[0].trace is trace and started.done
+
+
+def test_a_failed_run_says_so_and_raises_from_result(zoo_model):
+    started = zoo_model("llama").start_trace("a", layers=[9])
+    with pytest.raises(lt.CaptureUnavailable, match="layer 9 does not exist"):
+        started.result()
+    seen: list[TraceEvent] = []
+    started.subscribe(seen.append)
+    assert [e.kind for e in seen] == ["error"] and "layer 9" in seen[0].message
