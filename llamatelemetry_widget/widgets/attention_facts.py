@@ -22,7 +22,6 @@ SIDE = 64  # cells of a thumbnail's side at most, as `analysis.attention.reduce`
 STATE_BYTES = 2_000_000  # of thumbnails in a saved notebook: 1024 heads of 64 x 64 would be 4.2 MB
 HISTOGRAMS = STATISTICS[:5]
 _MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"  # not by the locale: the same picture everywhere
-_LABELS = {"previous_token": "Previous token", "duplicate_token": "Duplicate token", "mean_distance": "Mean distance"}
 
 
 def facts(trace: Trace, part: str, phase: str, done: int, total: int, message: str) -> dict[str, Any]:
@@ -42,7 +41,7 @@ def facts(trace: Trace, part: str, phase: str, done: int, total: int, message: s
         "kinds": kinds(trace, part),
         "query_tokens": rows,
         "layers": [layer_facts(trace, layer, part) for layer in layers],
-        "statistics": [statistic_facts(trace, part, name, len(keys)) for name in STATISTICS],
+        "statistics": statistic_facts(statistics(trace, part), len(keys)),
         "side_rows": side_rows,
         "side_keys": side_keys,
         "part": part,
@@ -89,15 +88,22 @@ def layer_facts(trace: Trace, layer: LayerFacts, part: str) -> dict[str, Any]:
     }
 
 
-def statistic_facts(trace: Trace, part: str, name: str, tokens: int) -> dict[str, Any]:
-    """A statistic's label and the ends of its axis; induction ends at its highest value, which is far below 1."""
-    label = _LABELS.get(name, name.replace("_", " ").capitalize())
-    high = float(tokens) if name == "mean_distance" else 1.0
-    if name == "induction":
-        values = statistics(trace, part)[:, STATISTICS.index(name)]
-        if np.isfinite(values).any():
-            high = max(float(np.ceil(np.nanmax(values) * 100) / 100), 0.05)
-    return {"key": name, "label": label, "lo": 0.0, "hi": high, "histogram": name in HISTOGRAMS}
+def statistic_facts(table: Array, tokens: int) -> list[dict[str, Any]]:
+    """Labels and ends of the axes; that of induction ends at its highest value, which is often far below 1."""
+    highest = dict.fromkeys(STATISTICS, 1.0) | {"mean_distance": float(tokens)}
+    induction = table[:, STATISTICS.index("induction")]
+    if np.isfinite(induction).any():
+        highest["induction"] = max(float(np.ceil(np.nanmax(induction) * 100) / 100), 0.05)
+    return [
+        {
+            "key": name,
+            "label": name.replace("_", " ").capitalize(),
+            "lo": 0.0,
+            "hi": high,
+            "histogram": name in HISTOGRAMS,
+        }
+        for name, high in highest.items()
+    ]
 
 
 def kinds(trace: Trace, part: str) -> list[str]:
@@ -154,35 +160,45 @@ def layers_of(trace: Trace, part: str) -> list[LayerFacts]:
     return trace.layers_of(part if trace.parts else None)
 
 
-def layer_buffers(reduced: Reduced, side_rows: int, side_keys: int) -> tuple[Array, Array]:
-    """Thumbnails uint8 (heads, side_rows, side_keys) and statistics float32 (heads, statistics) of one layer."""
-    table = np.stack([np.asarray(reduced.statistics[name], np.float32) for name in STATISTICS], 1)
-    return shrink(np.asarray(reduced.thumb_max), side_rows, side_keys), table
+def layer_statistics(reduced: Reduced) -> Array:
+    """float32 (heads, statistics) of one layer."""
+    return np.stack([np.asarray(reduced.statistics[name], np.float32) for name in STATISTICS], 1)
+
+
+def layer_thumbnails(reduced: Reduced, side_rows: int, side_keys: int) -> Array:
+    """uint8 (heads, side_rows, side_keys) of one layer."""
+    return shrink(np.asarray(reduced.thumb_max), side_rows, side_keys)
 
 
 def thumbnails(trace: Trace, part: str, side_rows: int, side_keys: int) -> Array:
     """uint8 (heads, side_rows, side_keys) of all layers with attention; zeros where a layer has not arrived."""
-    return _all_heads(trace, part, side_rows, side_keys)[0]
+    places = _places(trace, part)
+    out = np.zeros((sum(layer.heads for layer, _ in places), side_rows, side_keys), np.uint8)
+    for layer, at in places:
+        if trace.arrived(layer.layer, part):
+            own = layer_thumbnails(trace.layer_reduced(layer.layer, part), side_rows, side_keys)
+            out[at : at + layer.heads, : own.shape[1], : own.shape[2]] = own
+    return out
 
 
 def statistics(trace: Trace, part: str) -> Array:
     """float32 (heads, statistics) of all layers with attention; NaN where a layer has not arrived."""
-    return _all_heads(trace, part, 1, 1)[1]
-
-
-def _all_heads(trace: Trace, part: str, side_rows: int, side_keys: int) -> tuple[Array, Array]:
-    layers = [layer for layer in layers_of(trace, part) if layer.kind == "attention"]
-    heads = sum(layer.heads for layer in layers)
-    codes = np.zeros((heads, side_rows, side_keys), np.uint8)
-    table = np.full((heads, len(STATISTICS)), np.nan, np.float32)
-    at = 0
-    for layer in layers:
+    places = _places(trace, part)
+    out = np.full((sum(layer.heads for layer, _ in places), len(STATISTICS)), np.nan, np.float32)
+    for layer, at in places:
         if trace.arrived(layer.layer, part):
-            own, values = layer_buffers(trace.layer_reduced(layer.layer, part), side_rows, side_keys)
-            codes[at : at + layer.heads, : own.shape[1], : own.shape[2]] = own
-            table[at : at + layer.heads] = values
-        at += layer.heads
-    return codes, table
+            out[at : at + layer.heads] = layer_statistics(trace.layer_reduced(layer.layer, part))
+    return out
+
+
+def _places(trace: Trace, part: str) -> list[tuple[LayerFacts, int]]:
+    """Layers with attention, each with the index of its first head among all."""
+    found, at = [], 0
+    for layer in layers_of(trace, part):
+        if layer.kind == "attention":
+            found.append((layer, at))
+            at += layer.heads
+    return found
 
 
 def matrix(trace: Trace, layer: int, head: int, stage: str, part: str) -> Array:

@@ -187,7 +187,7 @@ class AttentionGrid(TelemetryWidget):
             if event.reduced is None or self._trace is None:
                 return
             facts = self.facts
-            buffers = told.layer_buffers(event.reduced, facts["side_rows"], facts["side_keys"])
+            thumbnails = told.layer_thumbnails(event.reduced, facts["side_rows"], facts["side_keys"])
             own = told.find_layer(self._trace, cast(int, event.layer), self._part)
             message = {
                 "type": "layer",
@@ -196,7 +196,7 @@ class AttentionGrid(TelemetryWidget):
                 "total": event.total,
                 "facts": told.layer_facts(self._trace, own, self._part),
             }
-            self.send(message, [as_bytes(buffer) for buffer in buffers])
+            self.send(message, [as_bytes(thumbnails), as_bytes(told.layer_statistics(event.reduced))])
 
         return send
 
