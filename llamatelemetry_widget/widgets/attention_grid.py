@@ -151,6 +151,8 @@ class AttentionGrid(TelemetryWidget):
 
     def _event(self, event: TraceEvent) -> None:
         """Comes in the thread of the run, which must not end because it cannot be drawn."""
+        if self.facts["phase"] == "error":
+            return
         try:
             self._follow(event)
         except Exception as error:
@@ -443,7 +445,7 @@ class AttentionGrid(TelemetryWidget):
                 raise LlamaTelemetryError(f"heads={heads!r} is no choice: give 'all' or a list of (layer, head)")
             return order
         each = max(len(self.facts["query_tokens"]) * len(self.facts["tokens"]) * 4, 1)
-        return order[: max(_PAGE_BYTES // each, 1)]
+        return order[: max(_PAGE_BYTES // each, int(self.locked is not None))]
 
     def _striking(self) -> list[tuple[int, int]]:
         """All heads that are there: the locked one, then by their highest rank in any of the first statistics."""
