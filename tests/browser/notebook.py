@@ -17,7 +17,7 @@ from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page
 from .grid import Grid
 from .server import Kernel, Server
 
-#: What Jupyter itself says on every page, with or without this package. Each entry: where, what, and why it is not ours.
+#: What Jupyter itself says on every page, with or without this package: a pattern, and why it is not ours.
 ALLOWED: list[tuple[str, str]] = []
 
 LOCAL = {"127.0.0.1", "localhost", "", "blob", "data"}
@@ -109,6 +109,8 @@ class Notebook:
             texts = counts.all_text_contents()
             if texts and all(re.search(r"\[\d+\]", text) for text in texts):
                 return
+            failed = self.page.locator('.jp-Notebook [data-mime-type="application/vnd.jupyter.error"]')
+            assert failed.count() == 0, failed.all_text_contents()
             self.page.wait_for_timeout(100)
         raise TimeoutError(f"cells did not end: {counts.all_text_contents()}")
 
@@ -148,9 +150,11 @@ class Notebook:
         before = path.stat().st_mtime_ns
         self.menu("File", "Save Notebook")
         end = time.monotonic() + 20
-        while path.stat().st_mtime_ns == before and time.monotonic() < end:
-            self.page.wait_for_timeout(50)
-        assert path.stat().st_mtime_ns > before, "the notebook was not saved"
+        while time.monotonic() < end:
+            self.page.wait_for_timeout(100)
+            if path.stat().st_mtime_ns > before and path.stat().st_size > 0:
+                return
+        raise TimeoutError("the notebook was not saved")
 
     def end_kernel(self) -> None:
         """Shut the kernel down on the server, as its Running panel does."""
