@@ -102,6 +102,18 @@ describe("AttentionGrid", () => {
     expect(press(grid, "Escape").defaultPrevented).toBe(false);
   });
 
+  test("Esc frees a filter before the lock", async () => {
+    const model = new FakeModel({ selected_layer: 17, selected_head: 5, filter: { induction: [0.1, null] } });
+    const grid = show(model).querySelector<HTMLElement>("[data-region=grid]")!;
+    await settle();
+    press(grid, "Escape");
+    await settle();
+    expect(model.get("filter")).toEqual({});
+    expect(model.get("selected_layer")).toBe(17);
+    press(grid, "Escape");
+    expect(model.get("selected_layer")).toBeNull();
+  });
+
   test("a slider filters, and an open end is null", async () => {
     const model = new FakeModel();
     const el = show(model);

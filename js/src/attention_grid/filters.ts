@@ -176,7 +176,11 @@ class Histogram {
       this.plot.removeEventListener("pointermove", move);
       this.plot.removeEventListener("pointerup", up);
       this.plot.removeEventListener("pointercancel", up);
-      if (e.type === "pointerup") this.change(range(e.clientX), true);
+      if (e.type !== "pointerup") return;
+      this.change(range(e.clientX), true);
+      // Esc then frees what was brushed, and the arrows refine it; a ring is for who came by keyboard.
+      this.sliders[0].focus({ preventScroll: true });
+      this.element.classList.remove("lt-focus");
     };
     this.plot.addEventListener("pointermove", move);
     this.plot.addEventListener("pointerup", up);

@@ -476,6 +476,7 @@ export class AttentionGridView {
   private renderHeader(): void {
     const { facts } = this.data;
     this.title.replaceChildren(h("b", {}, facts.title || "Attention"), h("span", {}, this.subtitle()));
+    this.provenance.hidden = facts.provenance === "";
     this.provenance.classList.toggle("lt-stale", !this.live);
     this.provenanceText.textContent = this.provenanceLine();
     this.provenance.title = `Click copies the details\n${this.detailsText()}`;
@@ -678,6 +679,10 @@ export class AttentionGridView {
       this.brushed = this.isolated = null;
       this.kept.key = "";
       this.frame.ask();
+      return true;
+    }
+    if (Object.keys(this.state.filter).length > 0) {
+      this.clearFilter();
       return true;
     }
     if (this.locked) {
