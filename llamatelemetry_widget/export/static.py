@@ -46,8 +46,9 @@ def fallback(facts: Mapping[str, Any], thumbnails: Array, statistics: Array, loo
     small = Look(look.theme, look.scale, look.sink_aside, look.kept, look.locked, _CELL)
     source = base64.b64encode(svg(draw(facts, thumbnails, small), name).encode()).decode()
     picture = f'<img alt="{_text(name)}" style="max-width:100%" src="data:image/svg+xml;base64,{source}">'
-    said = f"<p>{_text(why)}</p>" if why else ""
-    return f"<div>{said}{picture if thumbnails.size else f'<p>{_text(name)}</p>'}{_table(facts, statistics)}</div>"
+    words = [f"<p>{_text(line)}</p>" for line in (why, facts["message"]) if line]
+    shown = picture if thumbnails.size else ""
+    return f"<div>{''.join(words)}{shown}<p>{_text(name)}</p>{_table(facts, statistics)}</div>"
 
 
 def _table(facts: Mapping[str, Any], statistics: Array) -> str:
@@ -59,7 +60,7 @@ def _table(facts: Mapping[str, Any], statistics: Array) -> str:
     head = "<tr><th>Statistic</th><th>Highest in</th><th>Value</th><th>Head</th></tr>"
     table = f"<table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table>" if rows else ""
     shown = " ".join(facts["tokens"][:64]) + (" …" if len(facts["tokens"]) > 64 else "")
-    return f"{table}<p>{_text(facts['message'])}</p><p><code>{_text(shown)}</code></p>" if shown else table
+    return f"{table}<p><code>{_text(shown)}</code></p>" if shown else table
 
 
 def _text(text: str) -> str:
