@@ -1,11 +1,11 @@
-"""Writes tiny GGUF files of architectures that are not in the zoo: random numbers, no reference, only the right shapes.
+"""Writes tiny GGUF files of architectures that are not in the zoo: random numbers, no reference, the right shapes.
 
-In: `MORE`, the header values of each architecture that differ from `COMMON`, and `more.json`, the shapes of its tensors.
-Out: `write(name, path)`, a file of at most a megabyte that llama.cpp loads.
+In: `MORE`, the header values of each architecture that differ from `COMMON`, and `more.json`, the shapes of its
+tensors. Out: `write(name, path)`, a file of at most a megabyte that llama.cpp loads.
 
-The shapes come from llama.cpp itself: `python tests/data/make_more.py NAME…` offers it a file without tensors, and adds
-what it says is missing, in the shape that it says it expected, until it is content. A new architecture is thus one entry
-in `MORE` and one such call.
+The shapes come from llama.cpp itself: `python tests/data/make_more.py NAME…` offers it a file without tensors, and
+adds what it says is missing, in the shape that it says it expected, until it is content. A new architecture is thus
+one entry in `MORE` and one such call.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import tempfile
 import zlib
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,21 @@ SSM = {
 }
 ALL_KV = {"attention.head_count_kv": 4}
 WINDOW = {"attention.sliding_window": 8}
+LATENT = {
+    **EXPERTS,
+    **SHARED,
+    "attention.head_count_kv": 1,
+    "attention.q_lora_rank": 32,
+    "attention.kv_lora_rank": 24,
+    "attention.key_length": 32,
+    "attention.value_length": 24,
+    "attention.key_length_mla": 24,
+    "attention.value_length_mla": 16,
+    "rope.dimension_count": 8,
+    "leading_dense_block_count": 1,
+    "expert_gating_func": 2,
+}
+INDEXER = {"attention.indexer.head_count": 4, "attention.indexer.key_length": 64, "attention.indexer.top_k": 8}
 MORE: dict[str, dict[str, Any]] = {
     # parallel attention and MLP
     "gptneox": {**ALL_KV, "use_parallel_residual": True, "rope.dimension_count": 8},
@@ -113,6 +129,7 @@ MORE: dict[str, dict[str, Any]] = {
     "gemma3n": {
         **WINDOW,
         **HEAD_SIZE,
+        "feed_forward_length": 32,
         "embedding_length_per_layer_input": 16,
         "block_count": 5,
         "attention.sliding_window_pattern": [True, True, True, True, False],
@@ -136,10 +153,10 @@ MORE: dict[str, dict[str, Any]] = {
     "llama+experts": EXPERTS,
     "granitemoe": {**EXPERTS, "logit_scale": 2.0, "residual_scale": 0.3, "attention.scale": 0.3},
     "qwen2moe": {**EXPERTS, **SHARED},
-    "olmoe": {**EXPERTS, **ALL_KV},
-    "phimoe": {**EXPERTS, **WINDOW, "rope.scaling.original_context_length": 512},
-    "dbrx": {**EXPERTS, "attention.clamp_kqv": 8.0},
-    "arctic": EXPERTS,
+    "olmoe": {**EXPERTS, "feed_forward_length": 32, **ALL_KV},
+    "phimoe": {**EXPERTS, "feed_forward_length": 32, **WINDOW, "rope.scaling.original_context_length": 512},
+    "dbrx": {**EXPERTS, "feed_forward_length": 32, "attention.clamp_kqv": 8.0},
+    "arctic": {**EXPERTS, "feed_forward_length": 32},
     "grok": {**EXPERTS, **HEAD_SIZE},
     "deepseek": {**EXPERTS, **SHARED, **ALL_KV, "leading_dense_block_count": 1, "expert_weights_scale": 1.0},
     "dots1": {**EXPERTS, **SHARED, **ALL_KV, "leading_dense_block_count": 1, "expert_gating_func": 2},
@@ -153,7 +170,7 @@ MORE: dict[str, dict[str, Any]] = {
         "expert_weights_scale": 1.0,
         "expert_gating_func": 2,
     },
-    "hunyuan-moe": {**EXPERTS, **SHARED},
+    "hunyuan-moe": {**EXPERTS, "feed_forward_length": 32, **SHARED},
     "llama4": {**EXPERTS, **HEAD_SIZE, "interleave_moe_layer_step": 2, "block_count": 4},
     "smallthinker": {**EXPERTS, **WINDOW, "block_count": 4, "expert_gating_func": 2},
     "grovemoe": {
@@ -163,7 +180,7 @@ MORE: dict[str, dict[str, Any]] = {
         "expert_group_scale": 0.05,
         "experts_per_group": 2,
     },
-    "minimax-m2": {**EXPERTS, **HEAD_SIZE, "expert_gating_func": 2},
+    "minimax-m2": {**EXPERTS, "feed_forward_length": 32, **HEAD_SIZE, "expert_gating_func": 2},
     "afmoe": {
         **EXPERTS,
         **SHARED,
@@ -196,6 +213,112 @@ MORE: dict[str, dict[str, Any]] = {
         "attention.sliding_window_pattern": 4,
         "expert_gating_func": 2,
     },
+    # newer than the gguf package
+    "pangu-embedded": {},
+    "maincoder": HEAD_SIZE,
+    "mistral3": HEAD_SIZE,
+    "jais2": {},
+    "nanbeige": {"block_count": 2, "num_loops": 2},
+    "nanbeige+once": {"block_count": 2},
+    "hrm_text": {"block_count": 12, "hrm.layers_per_stack": 2, "hrm.h_cycles": 2, "hrm.l_cycles": 2},
+    "talkie": {**HEAD_SIZE, "logit_scale": 0.5},
+    "mellum": {**EXPERTS, **HEAD_SIZE, **WINDOW, "attention.sliding_window_pattern": [True, True, False]},
+    "muse-glimmer": {**HEAD_SIZE, **WINDOW, "logit_scale": 0.5, "block_count": 5},
+    "spark2_5": {**HEAD_SIZE, **WINDOW, "attention.sliding_window_pattern": [True, False, True]},
+    "granite_swa": {
+        **WINDOW,
+        "logit_scale": 2.0,
+        "residual_scale": 0.3,
+        "attention.scale": 0.3,
+        "attention.sliding_window_pattern": [True, False, True],
+    },
+    "hy_v3": {**EXPERTS, **SHARED, **HEAD_SIZE, "leading_dense_block_count": 1, "expert_gating_func": 2},
+    "laguna": {
+        **EXPERTS,
+        **SHARED,
+        **HEAD_SIZE,
+        "leading_dense_block_count": 1,
+        "expert_gating_func": 2,
+        "attention.head_count": [4, 6, 4],
+    },
+    "maple": {
+        **EXPERTS,
+        **HEAD_SIZE,
+        **WINDOW,
+        "attention.sliding_window_pattern": [True, False, True],
+        "swiglu_clamp_exp": [7.0] * 3,
+    },
+    "cohere2moe": {
+        **EXPERTS,
+        **WINDOW,
+        "block_count": 4,
+        "logit_scale": 0.5,
+        "leading_dense_block_count": 1,
+    },
+    "step35": {
+        **EXPERTS,
+        **SHARED,
+        **HEAD_SIZE,
+        **WINDOW,
+        "leading_dense_block_count": 1,
+        "expert_gating_func": 2,
+        "attention.head_count": [4, 6, 4],
+        "attention.sliding_window_pattern": [False, True, True],
+    },
+    "minimax-01": {
+        **EXPERTS,
+        "feed_forward_length": 32,
+        **HEAD_SIZE,
+        "block_count": 4,
+        "residual_scale": 2.0,
+        "full_attention_interval": 4,
+        "attention.recurrent_layers": [True, True, True, False],
+    },
+    "qwen35moe": {
+        **SSM,
+        **EXPERTS,
+        **SHARED,
+        **HEAD_SIZE,
+        "block_count": 4,
+        "ssm.inner_size": 64,
+        "ssm.group_count": 2,
+        "rope.dimension_count": 8,
+        "rope.dimension_sections": [2, 1, 1, 0],
+    },
+    "qwen3vl": {**HEAD_SIZE, "rope.dimension_sections": [4, 2, 2, 0]},
+    "deepseek32": {**LATENT, **INDEXER},
+    "glm-dsa": {**LATENT, **INDEXER},
+    "minimax-m3": {
+        **EXPERTS,
+        **SHARED,
+        **HEAD_SIZE,
+        **INDEXER,
+        "attention.indexer.head_count": 2,
+        "leading_dense_block_count": 1,
+        "expert_gating_func": 2,
+        "attention.indexer.block_size": 4,
+        "attention.indexer.local_blocks": 1,
+    },
+    "deepseek4": {
+        **LATENT,
+        **INDEXER,
+        **WINDOW,
+        "attention.key_length": 32,
+        "attention.value_length": 32,
+        "rope.dimension_count": 16,
+        "attention.output_group_count": 2,
+        "attention.output_lora_rank": 16,
+        "attention.compress_rope_freq_base": 10000.0,
+        "attention.compress_ratios": [0, 4, 0],
+        "hyper_connection.count": 4,
+        "hyper_connection.sinkhorn_iterations": 2,
+        "hyper_connection.epsilon": 1e-6,
+        "hash_layer_count": 0,
+        "expert_weights_scale": 1.0,
+        "expert_weights_norm": True,
+        "expert_gating_func": 4,
+        "swiglu_clamp_exp": [7.0] * 3,
+    },
     # heads per layer, layers without attention
     "openelm": {
         "attention.head_count": [4, 6, 8],
@@ -219,7 +342,7 @@ MORE: dict[str, dict[str, Any]] = {
     },
     # recurrent, and hybrids
     "mamba2": {**SSM, "attention.head_count": 0, "attention.head_count_kv": 0, "feed_forward_length": 0},
-    "jamba": {**SSM, **EXPERTS, "block_count": 4, "attention.head_count_kv": [0, 2, 0, 2]},
+    "jamba": {**SSM, **EXPERTS, "feed_forward_length": 32, "block_count": 4, "attention.head_count_kv": [0, 2, 0, 2]},
     "falcon-h1": {**SSM, **HEAD_SIZE},
     "nemotron_h": {
         **SSM,
@@ -240,7 +363,13 @@ MORE: dict[str, dict[str, Any]] = {
     },
     "plamo2": {**SSM, **HEAD_SIZE, "block_count": 4, "attention.head_count_kv": [0, 2, 0, 2], "ssm.group_count": 0},
     "granitehybrid": {**SSM, "block_count": 4, "attention.head_count_kv": [0, 2, 0, 2], "residual_scale": 0.5},
-    "granitehybrid+experts": {**SSM, **EXPERTS, "block_count": 3, "attention.head_count_kv": [0, 2, 0]},
+    "granitehybrid+experts": {
+        **SSM,
+        **EXPERTS,
+        "feed_forward_length": 32,
+        "block_count": 3,
+        "attention.head_count_kv": [0, 2, 0],
+    },
     "rwkv6": {
         "wkv.head_size": 32,
         "time_mix_extra_dim": 8,
@@ -338,24 +467,29 @@ MORE: dict[str, dict[str, Any]] = {
     "rnd1": {**EXPERTS, **HEAD_SIZE, "attention.causal": False},
     "t5encoder": {**ALL_KV, "attention.causal": False, "attention.relative_buckets_count": 32},
     # latent attention
-    "mistral4": {
-        **EXPERTS,
-        **SHARED,
-        "attention.head_count_kv": 1,
-        "attention.q_lora_rank": 32,
-        "attention.kv_lora_rank": 24,
-        "attention.key_length": 32,
-        "attention.value_length": 24,
-        "attention.key_length_mla": 24,
-        "attention.value_length_mla": 16,
-        "rope.dimension_count": 8,
-        "leading_dense_block_count": 1,
-        "expert_gating_func": 1,
-    },
+    "mistral4": {**LATENT, "expert_gating_func": 1},
 }
 TYPES = {"tokenizer.ggml.token_type_count": 2}
 for _name in ("nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3"):
     MORE[_name] = {**MORE[_name], **TYPES}
+
+
+def _of(layers: tuple[int, ...], parts: str) -> list[str]:
+    return [f"blk.{layer}.ffn_{part}.weight" for layer in layers for part in parts.split()]
+
+
+def _dense(*layers: int) -> list[str]:
+    return _of(layers, "gate up down")
+
+
+def _experts(*layers: int) -> list[str]:
+    return _of(layers, "gate_inp gate_exps up_exps down_exps")
+
+
+def _shared(*layers: int) -> list[str]:
+    return _of(layers, "gate_shexp up_shexp down_shexp")
+
+
 # Tensors that llama.cpp does not miss, or aborts without.
 OPTIONAL: dict[str, list[str]] = {
     "phi3": ["blk.*.attn_qkv.weight"],
@@ -372,14 +506,27 @@ OPTIONAL: dict[str, list[str]] = {
     ],
     "qwen3next": [f"blk.{layer}.attn_{part}.weight" for layer in range(3) for part in ("qkv", "gate")],
     "qwen35": [f"blk.{layer}.attn_{part}.weight" for layer in range(3) for part in ("qkv", "gate")],
+    "glm-dsa": [
+        f"blk.{layer}.indexer.{part}"
+        for layer in range(3)
+        for part in ("k_norm.weight", "k_norm.bias", "proj.weight", "attn_k.weight", "attn_q_b.weight")
+    ],
+    "qwen35moe": [f"blk.{layer}.attn_{part}.weight" for layer in range(3) for part in ("qkv", "gate")],
+    "jamba": [*_dense(0, 2), *_experts(1, 3)],
+    "mimo2": [*_experts(1, 2), "blk.1.attn_sinks.weight", "blk.2.attn_sinks.weight"],
+    "hy_v3": [*_dense(0), *_experts(1, 2), *_shared(1, 2)],
+    "step35": [*_dense(0), *_experts(1, 2), *_shared(1, 2)],
+    "granite_swa": ["blk.*.attn_sinks.weight"],
+    "laguna": ["blk.0.attn_gate.weight", "blk.1.attn_gate.weight", "blk.2.attn_gate.weight"],
     "qwen": ["blk.*.attn_qkv.bias"],
     "qwen2vl": ["blk.*.attn_q.bias", "blk.*.attn_k.bias", "blk.*.attn_v.bias"],
     "olmoe": ["output.weight"],
 }
-# Where llama.cpp aborts unless a tensor is there already, in one of several shapes.
-GUESSED = {
+# Where llama.cpp takes one of several shapes, or none.
+GUESSED: dict[str, dict[str, list[int]]] = {
     "jina-bert-v2": {"blk.*.ffn_up.weight": [64, 192]},
     "rwkv6": {"blk.*.time_mix_lerp_fused.weight": [64, 1, 1, 5]},
+    "laguna": {f"blk.{layer}.attn_gate.weight": [64, heads] for layer, heads in enumerate((4, 6, 4))},
 }
 
 
@@ -429,7 +576,7 @@ def _set(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
 
 
 def _numbers(random: np.random.Generator, name: str, shape: list[int]) -> np.ndarray[Any, Any]:
-    """Random numbers of a size that keeps the stream near one and attention far from uniform. `shape` in ggml's order."""
+    """Random numbers that keep the stream near one and attention far from uniform. `shape` in ggml's order."""
     x = random.standard_normal(shape[::-1], dtype=np.float32)
     for pattern, make in _SIZES:
         if re.search(pattern, name):
@@ -451,8 +598,15 @@ _SIZES: list[tuple[str, Any]] = [
 ]
 
 
+def tensors(name: str) -> dict[str, np.ndarray[Any, Any]]:
+    """Every tensor of an architecture's file, with axes in NumPy's order; the same numbers at every call."""
+    random = np.random.default_rng(zlib.crc32(name.encode()))
+    shapes = _unfold(json.loads(SHAPES.read_text())[name])
+    return {tensor: _numbers(random, tensor, shape) for tensor, shape in shapes.items()}
+
+
 def write(name: str, path: Path) -> Path:
-    """A file that llama.cpp loads, the same at every call.
+    """A file that llama.cpp loads.
 
     Parameters
     ----------
@@ -461,10 +615,9 @@ def write(name: str, path: Path) -> Path:
     path : Path
         Where to write.
     """
-    random = np.random.default_rng(zlib.crc32(name.encode()))
     writer = _header(name, path)
-    for tensor, shape in _unfold(json.loads(SHAPES.read_text())[name]).items():
-        writer.add_tensor(tensor, _numbers(random, tensor, shape))
+    for tensor, values in tensors(name).items():
+        writer.add_tensor(tensor, values)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -477,31 +630,32 @@ def write(name: str, path: Path) -> Path:
 
 def discover(name: str, path: Path) -> dict[str, list[int]]:
     """Names and shapes of all tensors that llama.cpp asks for, by asking again and again."""
-    tensors: dict[str, list[int]] = {
+    shapes: dict[str, list[int]] = {
         tensor.replace("*", str(layer)): GUESSED.get(name, {}).get(tensor, [1])
         for tensor in OPTIONAL.get(name, [])
         for layer in range(MORE[name].get("block_count", COMMON["block_count"]) if "*" in tensor else 1)
     }
-    while complaint := _complaint(_empty(name, path, tensors)):
+    while complaint := _complaint(_empty(name, path, shapes)):
         if found := re.search(r"missing tensor '([^']+)'|tensor '([^']+)' not found", complaint):
-            tensors[found[1] or found[2]] = [1]
+            shapes[found[1] or found[2]] = [1]
         elif found := re.search(r"tensor '([^']+)' has wrong shape; expected ([\d, ]+), got", complaint):
-            tensors[found[1]] = [int(n) for n in found[2].split(",")]
+            shapes[found[1]] = [int(n) for n in found[2].split(",")]
         else:
             raise SystemExit(f"{name}: {complaint}")
-    return tensors
+    return shapes
 
 
-def _empty(name: str, path: Path, tensors: dict[str, list[int]]) -> Path:
+def _empty(name: str, path: Path, shapes: dict[str, list[int]]) -> Path:
+    """A file with these tensors, whose numbers are holes that take no room."""
     writer = _header(name, path)
-    for tensor, shape in tensors.items():
+    for tensor, shape in shapes.items():
         writer.add_tensor_info(tensor, shape[::-1], np.dtype(np.float32), 4 * int(np.prod(shape)))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
     writer.close()
-    with path.open("ab") as file:  # zeros that take no room
-        file.truncate(path.stat().st_size + sum(4 * int(np.prod(s)) + 64 for s in tensors.values()))
+    with path.open("ab") as file:
+        file.truncate(path.stat().st_size + sum(4 * int(np.prod(shape)) + 64 for shape in shapes.values()))
     return path
 
 
@@ -521,41 +675,35 @@ def _complaint(path: Path) -> str | None:
     return said[0].strip() if said else "".join(lines[-3:])
 
 
-def _fold(tensors: dict[str, list[int]]) -> dict[str, list[int]]:
+def _fold(shapes: dict[str, list[int]]) -> dict[str, list[int]]:
     """One entry for what all layers share: ``blk.*.attn_q.weight``."""
-    layers = len({t.split(".")[1] for t in tensors if t.startswith("blk.")})
-    folded: dict[str, list[int]] = {}
-    for tensor, shape in tensors.items():
+    layers = len({tensor.split(".")[1] for tensor in shapes if tensor.startswith("blk.")})
+    folded: dict[str, list[int]] = {"layers": [layers]}
+    for tensor, shape in shapes.items():
         shared = re.sub(r"^blk\.\d+", "blk.*", tensor)
-        same = [t for t, s in tensors.items() if re.sub(r"^blk\.\d+", "blk.*", t) == shared and s == shape]
+        same = [t for t, s in shapes.items() if re.sub(r"^blk\.\d+", "blk.*", t) == shared and s == shape]
         folded[shared if len(same) == layers and shared != tensor else tensor] = shape
     return folded
 
 
 def _unfold(folded: dict[str, list[int]]) -> dict[str, list[int]]:
-    layers = 1 + max((int(t.split(".")[1]) for t in folded if re.match(r"blk\.\d", t)), default=0)
-    layers = max(layers, folded.get("layers", [0])[0])
-    tensors: dict[str, list[int]] = {}
+    shapes: dict[str, list[int]] = {}
     for tensor, shape in folded.items():
         if tensor.startswith("blk.*"):
-            tensors |= {tensor.replace("*", str(layer)): shape for layer in range(layers)}
+            shapes |= {tensor.replace("*", str(layer)): shape for layer in range(folded["layers"][0])}
         elif tensor != "layers":
-            tensors[tensor] = shape
-    return tensors
+            shapes[tensor] = shape
+    return shapes
 
 
 def main(names: list[str]) -> None:
     """Find the shapes of these architectures and store them."""
-    stored = json.loads(SHAPES.read_text()) if SHAPES.exists() else {}
-    scratch = Path(sys.argv[0]).with_suffix(".scratch.gguf")
-    for name in names:
-        tensors = discover(name, scratch)
-        layers = len({t.split(".")[1] for t in tensors if t.startswith("blk.")})
-        stored[name] = {"layers": [layers], **_fold(tensors)}
-        lines = [f"{json.dumps(key)}: {json.dumps(stored[key])}" for key in sorted(stored)]
-        SHAPES.write_text("{\n" + ",\n".join(lines) + "\n}\n")
-        print(f"{name}: {len(tensors)} tensors")
-    scratch.unlink(missing_ok=True)
+    stored = json.loads(SHAPES.read_text())
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names:
+            stored[name] = _fold(discover(name, Path(folder) / "empty.gguf"))
+    lines = [f"{json.dumps(name)}: {json.dumps(stored[name])}" for name in sorted(stored) if name in MORE]
+    SHAPES.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
 if __name__ == "__main__":

@@ -186,7 +186,8 @@ class Capture:
         for kind, nodes in self._streams():
             for layer, indices in nodes.items():
                 for order, index in enumerate(indices):
-                    found.append(self._tap(index, self._stream(f"{kind}.{self.plan.part}.{layer}", ubatch, order > 0)))
+                    name, several = f"{kind}.{self.plan.part}.{layer}", layer in self.plan.streams_first
+                    found.append(self._tap(index, self._stream(name, ubatch, several, order > 0)))
         if "experts" in self.what:
             for layer, (ids, weights) in self._chosen().items():
                 found.append(self._tap(ids, self._expert(f"expert_ids.{layer}", 2, ubatch)))
@@ -197,12 +198,12 @@ class Capture:
     def _tap(self, index: int, act: Callable[[Tensor], None]) -> Tap:
         return Tap(self.plan.nodes[index], act)
 
-    def _stream(self, name: str, ubatch: Ubatch, add: bool) -> Callable[[Tensor], None]:
+    def _stream(self, name: str, ubatch: Ubatch, streams_first: bool, add: bool) -> Callable[[Tensor], None]:
         out = self._arrays[name]
 
         def act(tensor: Tensor) -> None:
-            rows = _one_stream(ggml.read(tensor)[0], {ubatch.rows, len(ubatch.outputs)})
-            at = range(ubatch.start, ubatch.stop) if len(rows) == ubatch.rows else ubatch.outputs
+            rows = _one_stream(ggml.read(tensor)[0], streams_first)
+            at = list(range(ubatch.start, ubatch.stop) if len(rows) == ubatch.rows else ubatch.outputs)
             if len(rows) != len(at):
                 raise LlamaTelemetryError(f"{name} has {len(rows)} rows where {len(at)} were expected")
             if not len(at):
@@ -220,7 +221,7 @@ class Capture:
 
         def act(tensor: Tensor) -> None:
             rows = ggml.read(ggml.at(tensor.src[source])).reshape(-1, out.shape[1])
-            at = range(ubatch.start, ubatch.stop) if len(rows) == ubatch.rows else ubatch.outputs
+            at = list(range(ubatch.start, ubatch.stop) if len(rows) == ubatch.rows else ubatch.outputs)
             if len(at):
                 out[at] = rows
                 self.rows_of.setdefault(name, []).extend(at)
@@ -349,16 +350,12 @@ def _unfused_formula(s: Scored, node: Tensor) -> None:
         raise CaptureUnavailable(f"layer {s.where.layer} scales its scores before and after the soft cap")
 
 
-def _one_stream(values: Array, counts: Collection[int]) -> Array:
+def _one_stream(values: Array, streams_first: bool) -> Array:
     """(rows, width) of the residual stream; where a model keeps several at once, of the first.
 
-    `values` has axes (rows, streams, width), (streams, rows, width) or (1, rows, width).
+    `values` has axes (rows, streams, width) where `streams_first`, ggml's order, else (streams, rows, width).
     """
-    rows = values.reshape(-1, values.shape[-1])
-    if len(rows) in counts:
-        return rows
-    first: Array = values[0] if values.shape[1] in counts else values[:, 0]
-    return first
+    return values[:, 0] if streams_first else values[0]
 
 
 def _address(tensor: Tensor) -> int:

@@ -49,6 +49,7 @@ class Attention:
 
     layer: int
     part: str
+    named: int = -1  # the layer in the queries' name
     fused: int | None = None
     product: int | None = None  # q.k
     bias: int | None = None  # the ADD whose second operand is a position bias
@@ -58,7 +59,10 @@ class Attention:
     n_kv_heads: int = 0
     head_size: int = 0
     value_size: int = 0
+    n_rows: int = 0
+    n_keys: int = 0
     k_type: int = 0
+    masks_heads: bool = False  # heads of this layer may see different tokens
     cached: bool = True  # keys lie in a cache that grows, not in this graph alone
 
 
@@ -73,8 +77,9 @@ class Plan:
     attention_out: dict[int, list[int]]  # layer -> nodes that token mixing adds to the stream
     mlp_out: dict[int, list[int]]
     experts: dict[int, tuple[int, int | None]]  # layer -> node that uses the chosen ids, node that applies weights
-    recurrent: dict[int, str]  # layer -> what it has instead of attention
+    recurrent: dict[int, str]  # layer -> what it has instead of attention that can be captured
     width: int
+    streams_first: set[int] = field(default_factory=set)  # layers that keep several streams, as (rows, streams, width)
 
 
 def make_plan(nodes: list[Node], n_layers: int, part: str) -> Plan:
@@ -89,10 +94,13 @@ def make_plan(nodes: list[Node], n_layers: int, part: str) -> Plan:
     part : str
         ``"self"``, ``"encoder"`` or ``"decoder"``; a second attention of a decoder layer becomes ``"cross"``.
     """
-    attention = _attention(nodes, part)
+    attention, split = _attention(nodes, part)
+    n_layers = max(n_layers, *(a.layer + 1 for a in attention), 0)  # more where layers run again with the same weights
     residual = _residual(nodes, n_layers)
-    plan = Plan(part, nodes, attention, residual, {}, {}, _experts(nodes), {}, 0)
-    plan.width = nodes[residual[0]].ne[0] if residual else 0
+    plan = Plan(part, nodes, attention, residual, {}, {}, _experts(nodes), split, 0)
+    plan.width = nodes[residual[min(residual)]].ne[0] if residual else 0
+    rows = next((n.ne[1] for n in nodes if n.op == "GET_ROWS" and n.ne[0] == plan.width), 0)  # the embedding
+    plan.streams_first = {layer for layer, at in residual.items() if nodes[at].ne[2] == rows != nodes[at].ne[1]}
     _contributions(plan)
     _recurrent(plan, n_layers)
     return plan
@@ -101,25 +109,46 @@ def make_plan(nodes: list[Node], n_layers: int, part: str) -> Plan:
 # ------------------------------------------------------------------ attention
 
 
-def _attention(nodes: list[Node], part: str) -> list[Attention]:
+def _attention(nodes: list[Node], part: str) -> tuple[list[Attention], dict[int, str]]:
+    """Every layer's scoring, and the layers whose attention no `Scoring` can say, with the reason."""
     found = [scored for node in nodes if (scored := _fused(node) or _unfused(node, nodes))]
-    seen: dict[int, int] = {}
-    for order, scored in enumerate(found):
-        if scored.layer < 0:  # no number in any name: by order of appearance
-            scored.layer = order
-        times = seen[scored.layer] = seen.get(scored.layer, 0) + 1
-        scored.part = "cross" if part == "decoder" and times > 1 else part
-    return found
+    if part == "decoder":
+        seen: set[int] = set()
+        for scored in found:
+            scored.part = "cross" if scored.layer in seen else part
+            seen.add(scored.layer)
+        return found, {}
+    layers = [scored.layer for scored in found]
+    if len({(s.layer, s.named) for s in found}) == len(found) > len(set(layers)):
+        layers = [scored.named for scored in found]  # layers that run again with the same weights
+    if min(layers, default=0) < 0:
+        layers = list(range(len(found)))  # nothing tells them apart but their order
+    for scored, layer in zip(found, layers, strict=True):
+        scored.layer, scored.part = layer, part
+    without: dict[int, str] = {}
+    for scored in found:
+        if layers.count(scored.layer) > 1 or scored.masks_heads:
+            without[scored.layer] = "attention with a mask for each group of heads: not captured"
+        elif not scored.cached and scored.n_keys != scored.n_rows:
+            without[scored.layer] = "attention over compressed tokens: not captured"
+    return [s for s in found if s.layer not in without], without
 
 
 def _fused(node: Node) -> Attention | None:
     if node.op != "FLASH_ATTN_EXT" or not (node.src[0] and node.src[1] and node.src[2]):
         return None
     q, k, v = node.src[0], node.src[1], node.src[2]
-    scored = Attention(_layer_of(q), "", fused=node.index, output=node.index, cached=_is_cache(k))
-    scored.n_heads, scored.n_kv_heads, scored.head_size, scored.value_size = q.ne[2], k.ne[2], q.ne[0], v.ne[0]
-    scored.k_type = k.type
+    scored = Attention(_layer_of(q), "", _named_layer(q), fused=node.index, output=node.index)
+    _measure(scored, q, k, node.src[3])
+    scored.value_size = v.ne[0]
     return scored
+
+
+def _measure(scored: Attention, q: Node, k: Node, mask: Node | None) -> None:
+    scored.head_size, scored.n_rows, scored.n_heads = q.ne[:3]
+    scored.n_keys, scored.n_kv_heads, scored.k_type = k.ne[1], k.ne[2], k.type
+    scored.cached = _is_cache(k)
+    scored.masks_heads = q.ne[3] > 1 or (mask is not None and mask.ne[2] * mask.ne[3] > 1)
 
 
 def _unfused(node: Node, nodes: list[Node]) -> Attention | None:
@@ -137,10 +166,10 @@ def _unfused(node: Node, nodes: list[Node]) -> Attention | None:
     output = next((n for n in nodes[node.index + 1 :] if n.op == "MUL_MAT" and node in (n.src[0], n.src[1])), None)
     if output is None or output.src[0] is None:
         return None
-    scored = Attention(_layer_of(q), "", product=at.index, softmax=node.index, output=output.index, cached=_is_cache(k))
+    scored = Attention(_layer_of(q), "", _named_layer(q), product=at.index, softmax=node.index, output=output.index)
+    _measure(scored, q, k, node.src[1])
     scored.bias = next((n.index for n in chain if n.op == "ADD"), None)
-    scored.n_heads, scored.n_kv_heads, scored.head_size = q.ne[2], k.ne[2], q.ne[0]
-    scored.value_size, scored.k_type = output.ne[0], k.type
+    scored.value_size = output.ne[0]
     return scored
 
 
@@ -155,6 +184,11 @@ def _layer_of(q: Node) -> int:
             seen.add(id(at))
             todo.extend(at.inputs())
     return -1
+
+
+def _named_layer(q: Node) -> int:
+    """The layer in the name of what these queries rearrange, e.g. 7 for ``Qcur-7 (view)``. -1 where there is none."""
+    return next((node.layer for node in (q, *_back(q)) if node.layer is not None), -1)
 
 
 def _is_cache(tensor: Node) -> bool:
@@ -215,7 +249,16 @@ def _after_last(nodes: list[Node]) -> int | None:
     for node in nodes:
         if any(s.is_leaf and final.match(s.name) for s in node.inputs()):
             return _before_norm(next((s for s in node.inputs() if not s.is_leaf), None))
-    return next((n.index for n in reversed(nodes) if n.name.startswith("result_embd")), None)
+    last = next((n.index for n in reversed(nodes) if n.name.startswith("result_embd")), None)
+    return last if last is not None or not nodes else _last_normed(nodes[-1])
+
+
+def _last_normed(node: Node) -> int | None:
+    """What the nearest norm on the way back from the logits reads: a final norm without a weight of that name."""
+    at: Node | None = node
+    while at is not None and at.op not in NORMS:
+        at = next((s for s in at.inputs() if not s.is_leaf), None)
+    return _before_norm(at)
 
 
 def _before_norm(node: Node | None) -> int | None:
@@ -233,6 +276,8 @@ def _before_norm(node: Node | None) -> int | None:
 def _contributions(plan: Plan) -> None:
     """Split what each layer adds to the residual stream into token mixing (attention) and MLP."""
     mixing = {a.fused if a.fused is not None else a.softmax for a in plan.attention}
+    named = any(node.op in RECURRENT for node in plan.nodes)  # then MLPs may have a memory too: of the token before
+    memory = set[int]() if named else {id(leaf) for leaf in _memory(plan.nodes)}
     entering = _entering(plan.nodes, 0)
     before = {layer + 1: index for layer, index in plan.residual.items()}
     if entering is not None:
@@ -243,13 +288,13 @@ def _contributions(plan: Plan) -> None:
         stream = plan.nodes[before[layer]]
         added = _added(plan.nodes[index], stream)
         stop = {total.index for total, _ in added or ()} | {stream.index}
-        terms = [part for _, term in added or () for part in _apart(term, mixing, stop)]
+        terms = [part for _, term in added or () for part in _apart(term, mixing, memory, stop)]
         for term in sorted(terms, key=lambda node: node.index):  # in the order in which they will arrive
-            where = plan.attention_out if _reaches(term, mixing, stop) else plan.mlp_out
+            where = plan.attention_out if _reaches(term, mixing, memory, stop) else plan.mlp_out
             where.setdefault(layer, []).append(term.index)
 
 
-def _apart(term: Node, mixing: set[int | None], stop: set[int]) -> list[Node]:
+def _apart(term: Node, mixing: set[int | None], memory: set[int], stop: set[int]) -> list[Node]:
     """The operands of a sum of token mixing and MLP (they run in parallel), else the term as it is."""
     total = _origin(term, ROWS)
     if total.op != "ADD" or total.src[0] is None or total.src[1] is None:
@@ -257,9 +302,9 @@ def _apart(term: Node, mixing: set[int | None], stop: set[int]) -> list[Node]:
     parts = [total.src[0], total.src[1]]
     if any(part.is_leaf or part.ne != total.ne for part in parts):
         return [term]
-    if _reaches(parts[0], mixing, stop) == _reaches(parts[1], mixing, stop):
+    if _reaches(parts[0], mixing, memory, stop) == _reaches(parts[1], mixing, memory, stop):
         return [term]
-    return [apart for part in parts for apart in _apart(part, mixing, stop)]
+    return [apart for part in parts for apart in _apart(part, mixing, memory, stop)]
 
 
 def _added(after: Node, before: Node, depth: int = 6) -> list[tuple[Node, Node]] | None:
@@ -276,13 +321,13 @@ def _added(after: Node, before: Node, depth: int = 6) -> list[tuple[Node, Node]]
     return None
 
 
-def _reaches(node: Node, targets: set[int | None], stop: set[int]) -> bool:
+def _reaches(node: Node, targets: set[int | None], memory: set[int], stop: set[int]) -> bool:
     """Whether a node's value depends on token mixing of its own layer, without passing the stream itself."""
     seen: set[int] = set()
     todo = [node]
     while todo:
         at = todo.pop()
-        if at.index in targets or at.op in RECURRENT:
+        if at.index in targets or at.op in RECURRENT or id(at) in memory:
             return True
         if at.is_leaf or at.index in seen or at.index in stop:
             continue
@@ -330,19 +375,24 @@ def _weighs(node: Node, experts: Node) -> bool:
 def _recurrent(plan: Plan, n_layers: int) -> None:
     """Say what layers without attention have instead."""
     with_attention = {a.layer for a in plan.attention}
-    for layer in set(range(n_layers)) - with_attention:
-        ops = {n.op for n in _layer_nodes(plan.nodes, layer)}
-        state = ops & (RECURRENT - {"SSM_CONV"})
-        convolves = "SSM_CONV" in ops or "IM2COL" in ops
-        plan.recurrent[layer] = (
-            "recurrent layer: no attention"
-            if state
-            else "convolution layer: no attention"
-            if convolves
-            else "feed-forward layer: no attention"
-            if ops
-            else "empty layer: no attention"
-        )
+    for layer in set(range(n_layers)) - with_attention - set(plan.recurrent):
+        plan.recurrent[layer] = f"{_kind(list(_layer_nodes(plan.nodes, layer)))} layer: no attention"
+
+
+def _kind(nodes: list[Node]) -> str:
+    """What the nodes of a layer without attention do with earlier tokens."""
+    ops, states = {node.op for node in nodes}, len(_memory(nodes))
+    if ops & (RECURRENT - {"SSM_CONV"}) or states > 1:  # a state beside that of a convolution
+        return "recurrent"
+    if ops & {"SSM_CONV", "IM2COL"}:
+        return "convolution"
+    return "recurrent" if states else "feed-forward" if nodes else "empty"
+
+
+def _memory(nodes: Iterable[Node]) -> list[Node]:
+    """Leaves that these nodes write to: states that outlive the graph."""
+    written = [_origin(n.src[1]) for n in nodes if n.op == "CPY" and n.src[1] is not None and 0 not in n.ne]
+    return list({id(leaf): leaf for leaf in written if leaf.is_leaf}.values())
 
 
 def _layer_nodes(nodes: list[Node], layer: int) -> Iterable[Node]:
