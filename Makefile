@@ -11,6 +11,7 @@ JS := $(shell find js -type f 2>/dev/null)
 # AVX2 rather than for this very CPU, so that a cached wheel also runs on the next machine.
 export CMAKE_ARGS := -DLLAVA_BUILD=OFF -DGGML_RPC=ON -DGGML_NATIVE=OFF
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export NO_MKDOCS_2_WARNING := 1
 
 .PHONY: help setup demo test lint build lab dev bench docs pictures lock clean
 
@@ -41,7 +42,7 @@ lab: setup ## JupyterLab on the examples
 	$(BIN)/jupyter lab examples
 
 dev: setup ## Rebuild the frontend at every change
-	ANYWIDGET_HMR=1 npm run dev
+	npm run dev
 
 bench: setup $(VENV)/.chromium ## Every speed and size figure, each against a peer
 	$(BIN)/python -m benchmarks

@@ -6,17 +6,15 @@ Every statistic is a mean over the query tokens that have a choice, i.e. see at 
 but the first). p[i, j] is the probability that query i gives to key j; a token that stands twice in the text has an
 *earlier occurrence* at its second place.
 
-=================  ===================================================================================================
-induction          sum of p[i, j + 1] over all earlier occurrences j of token i; mean over queries that have one
-previous_token     p[i, i - 1]
-sink               p[i, 0]: the first token
-locality           1 - d / (distance to the farthest key that i may see), d as in mean_distance; 1 = looks at itself
-entropy            - sum p ln p / ln(number of keys that i may see); 1 = spread evenly over them, 0 = one key
-duplicate_token    sum of p[i, j] over all earlier occurrences j of token i; mean over queries that have one
-diagonal           p[i, i]
-mean_distance      d = sum of p[i, j] |i - j|, in tokens
-max_weight         max p[i, j] over j
-=================  ===================================================================================================
+- `induction`: sum of p[i, j + 1] over all earlier occurrences j of token i; mean over queries that have one
+- `previous_token`: p[i, i - 1]
+- `sink`: p[i, 0]: the first token
+- `locality`: 1 - d / (distance to the farthest key that i may see), d as in mean_distance; 1 = looks at itself
+- `entropy`: - sum p ln p / ln(number of keys that i may see); 1 = spread evenly over them, 0 = one key
+- `duplicate_token`: sum of p[i, j] over all earlier occurrences j of token i; mean over queries that have one
+- `diagonal`: p[i, i]
+- `mean_distance`: d = sum of p[i, j] |i - j|, in tokens
+- `max_weight`: max p[i, j] over j
 
 A head with a learned sink (gpt-oss) gives part of each row to nothing: entropy, locality and mean_distance describe
 what is left, as shares of it. A statistic is NaN where nothing was measured: no token occurs twice, or queries and keys

@@ -16,7 +16,14 @@ import llama_cpp
 import numpy as np
 from llama_cpp import llama_cpp as L
 
-from ...errors import BackendMissing, EngineCancelled, LlamaTelemetryError, MemoryBudgetExceeded, ModelFileError
+from ...errors import (
+    BackendMissing,
+    CaptureUnavailable,
+    EngineCancelled,
+    LlamaTelemetryError,
+    MemoryBudgetExceeded,
+    ModelFileError,
+)
 from . import ggml
 from .graph import Node, Plan, make_plan
 from .taps import Evaluation, Tap
@@ -185,6 +192,10 @@ class Context:
     """One llama_context. It is run one ubatch at a time, so that each call computes exactly one graph."""
 
     def __init__(self, llama: Llama, settings: Settings, cancelled: Callable[[], bool]) -> None:
+        if settings.flash_attention == "off" and settings.kv_type not in ("f32", "f16", "bf16"):
+            raise CaptureUnavailable(
+                f"a {settings.kv_type} cache needs flash attention: ask for flash_attention='auto' or kv_type='f16'"
+            )
         self.llama, self.settings, self._cancelled = llama, settings, cancelled
         self.evaluation = Evaluation(cancelled)
         p = L.llama_context_default_params()
