@@ -34,7 +34,8 @@ def this_cell() -> tuple[str, str] | None:
 
 def stacks_outputs() -> bool:
     """Whether the host is JupyterLab or Notebook: outputs of a cell stand in one page, one below the other."""
-    return "JPY_SESSION_NAME" in os.environ
+    frames = "google.colab" in sys.modules or "VSCODE_PID" in os.environ
+    return "JPY_SESSION_NAME" in os.environ and not frames
 
 
 def why_static() -> str:

@@ -18,7 +18,7 @@ import traitlets
 import llamatelemetry_widget as lt
 from llamatelemetry_widget.analysis.attention import STATISTICS
 from llamatelemetry_widget.trace import LayerFacts
-from llamatelemetry_widget.widgets import attention_facts, base
+from llamatelemetry_widget.widgets import attention_facts, base, hosts
 
 from .conftest import PROMPT
 
@@ -323,6 +323,13 @@ def test_v3_the_custom_widget_manager_of_colab_is_enabled(trace, wired, monkeypa
     _, metadata = grid._repr_mimebundle_()
     assert calls
     assert metadata[WIDGET]["colab"]["custom_widget_manager"]["url"] == "https://colab.example/manager.js"
+
+
+@pytest.mark.parametrize(("name", "stacked"), [("PATH", True), ("VSCODE_PID", False)])
+def test_only_jupyter_itself_gets_picture_and_widget_apart(monkeypatch, name, stacked):
+    monkeypatch.setenv("JPY_SESSION_NAME", "lamp.ipynb")
+    monkeypatch.setenv(name, "1")
+    assert hosts.stacks_outputs() == stacked
 
 
 def test_a_frontend_that_was_not_built_is_said(trace, monkeypatch, tmp_path):
