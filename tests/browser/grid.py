@@ -92,7 +92,7 @@ class Grid:
         expect(self.lock_ring).to_be_hidden()
         return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
-    def centre_of_cells(self) -> tuple[float, float]:
+    def middle(self) -> tuple[float, float]:
         """The middle of the picture, where some head is."""
         box = self.canvas.bounding_box()
         assert box is not None

@@ -90,7 +90,7 @@ class Notebook:
 
     def run_all(self, seconds: float = 90) -> Kernel:
         """Run every cell from the menu, and wait until the kernel has done so."""
-        self._wait_kernel(seconds)
+        self.wait_kernel(seconds)
         self.menu("Run", "Run All Cells")
         self._wait_done(seconds)
         return self.kernel
@@ -114,7 +114,8 @@ class Notebook:
             self.page.wait_for_timeout(100)
         raise TimeoutError(f"cells did not end: {counts.all_text_contents()}")
 
-    def _wait_kernel(self, seconds: float) -> None:
+    def wait_kernel(self, seconds: float = 60) -> None:
+        """Wait until the notebook's kernel is there and has nothing to do."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             session = self.server.session(self.name)

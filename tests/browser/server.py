@@ -110,6 +110,10 @@ class Server:
         return f"{self.url}{where}token={self.token}"
 
     def stop(self) -> None:
+        """End its kernels, then itself."""
+        if self.process.poll() is None and hasattr(self, "url"):
+            for kernel in self.get("api/kernels"):  # type: ignore[attr-defined]
+                self.get(f"api/kernels/{kernel['id']}", method="DELETE")
         self.process.terminate()
         try:
             self.process.wait(15)

@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from .conftest import MAGIC, PROMPT
+from .grid import Grid
 from .notebook import Notebook
 
 MANAGER = "@jupyter-widgets/jupyterlab-manager/plugin"
@@ -31,89 +32,76 @@ def write(request, lab, module_context, record):
         notebook.close()
 
 
-def test_reopened_without_a_kernel(write, lab, pictures):
-    """Thumbnails and the locked head are there; what needs a kernel says so."""
+def test_saved_and_reopened(write, lab, pictures):
+    """Without a kernel, thumbnails and the locked head are there, and what needs a kernel says so; with a new one too."""
     lab.settings(MANAGER, {"saveState": True})
     notebook = write("%load_ext llamatelemetry", MAGIC)
     kernel = notebook.run_all()
     notebook.grid().click(kernel, 17, 5, "_2")
     notebook.becomes("len(_2.embedded_data)", 1)
     notebook.grid().settled()
-    elsewhere = notebook.grid().centre_of_cells()
     notebook.save()
     notebook.end_kernel()
     lab.settings(TRACKER, {"autoStartDefault": False})
     try:
         notebook.open()
         grid = notebook.grid()
-        grid.settled()
+        expect(grid.provenance).to_contain_text("not live", timeout=10_000)
         assert grid.full()
         assert grid.title() == "Layer 17 · head 5"
-        expect(grid.provenance).to_contain_text("not live", timeout=10_000)
         expect(grid.detail.locator(".lt-sentence")).to_contain_text("looks at")
+        expect(grid.notice).to_be_hidden()
         grid.photograph(pictures / "lab-reopened.png")
-        notebook.page.mouse.click(*elsewhere)
+        notebook.page.mouse.click(*grid.middle())
         expect(grid.notice).to_contain_text("kernel")
         grid.photograph(pictures / "lab-reopened-other-head.png")
+        assert lab.session(notebook.name) is None
     finally:
         lab.settings(TRACKER, {"autoStartDefault": True})
-
-
-def test_reopened_with_a_new_kernel(write, lab):
-    """A fresh kernel knows nothing of the widget: the same picture, and no error."""
-    notebook = write("%load_ext llamatelemetry", MAGIC)
-    notebook.run_all()
-    notebook.grid().settled()
-    notebook.save()
-    notebook.end_kernel()
     notebook.open()
-    grid = notebook.grid()
-    expect(grid.provenance).to_contain_text("not live", timeout=15_000)
-    assert grid.full()
+    notebook.wait_kernel()
+    again = notebook.grid()
+    expect(again.provenance).to_contain_text("not live", timeout=15_000)
+    assert again.full()
 
 
-def test_two_grids_of_one_model(write):
+def test_two_grids_of_one_model_and_two_views_of_one_grid(write):
     other = "The cat sat on the mat. The dog sat on the log. The cat sat on the"
     notebook = write(
         OPEN,
-        f"a = lt.AttentionGrid(model.trace({PROMPT!r}))\nb = lt.AttentionGrid(model.trace({other!r}))\na",
-        "b",
+        f"a = lt.AttentionGrid(model.trace({PROMPT!r}))\na",
+        f"b = lt.AttentionGrid(model.trace({other!r}))\nb",
+        "a",
     )
     kernel = notebook.run_all()
-    first, second = notebook.grid(0), notebook.grid(1)
-    expect(second.root).to_contain_text("tokens")
+    first, second, first_again = (notebook.grid(i) for i in range(3))
     first.click(kernel, 17, 5, "a")
     second.click(kernel, 3, 1, "b")
     notebook.becomes("[a.locked, b.locked]", [[17, 5], [3, 1]])
     assert (first.title(), second.title()) == ("Layer 17 · head 5", "Layer 3 · head 1")
-    assert first.full() and second.full()
+    assert first_again.title() == "Layer 17 · head 5"
+    assert first.full() and second.full() and first_again.full()
 
 
-def test_two_views_of_one_grid_agree(write):
-    notebook = write(OPEN, f"grid = lt.AttentionGrid(model.trace({PROMPT!r}))\ngrid", "grid")
-    kernel = notebook.run_all()
-    notebook.grid(0).click(kernel, 16, 0)
-    expect(notebook.grid(1).lock_ring).to_be_visible()
-    assert notebook.grid(1).title() == "Layer 16 · head 0"
-
-
-@pytest.mark.parametrize("container", ("Tab", "Accordion"))
-def test_hidden_child_gets_its_size_when_it_is_shown(write, container):
+def test_hidden_children_get_their_size_when_they_are_shown(write):
     notebook = write(
         OPEN,
-        f"import ipywidgets as w\ntrace = model.trace({PROMPT!r})\n"
-        f"box = w.{container}([w.HTML('first'), lt.AttentionGrid(trace)], titles=['One', 'Two'])\n"
-        "box.selected_index = 0\nbox",
+        f"import ipywidgets as w\ntrace = model.trace({PROMPT!r})",
+        "tab = w.Tab([w.HTML('first'), lt.AttentionGrid(trace)], titles=['One', 'Two'])\ntab",
+        "folds = w.Accordion([w.HTML('first'), lt.AttentionGrid(trace)], titles=['One', 'Two'])\n"
+        "folds.selected_index = 0\nfolds",
     )
     notebook.run_all()
-    words = {"Tab": ".lm-TabBar-tab:visible", "Accordion": ".jupyter-widget-Collapse-header"}[container]
-    notebook.page.locator(".jp-OutputArea").locator(words).filter(has_text="Two").click()
-    grid = notebook.grid()
-    grid.settled()
-    box = grid.canvas.bounding_box()
-    assert box["width"] > 600 and box["height"] > 200
-    assert grid.full()
-    assert grid.too_wide() == ""
+    for cell, name in ((2, ".lm-TabBar-tab"), (3, ".jupyter-widget-Collapse-header")):
+        output = notebook.output(cell)
+        output.locator(name).filter(has_text="Two").click()
+        grid = Grid(notebook.page, output.locator(".lt-ag"))
+        grid.root.wait_for()
+        grid.settled()
+        box = grid.canvas.bounding_box()
+        assert box["width"] > 600 and box["height"] > 200
+        assert grid.full()
+        assert grid.too_wide() == ""
 
 
 def test_a_run_fills_in_and_stop_ends_it(write, pictures):
