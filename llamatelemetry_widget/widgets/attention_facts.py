@@ -32,7 +32,7 @@ def facts(trace: Trace, part: str, phase: str, done: int, total: int, message: s
     return {
         "title": "Attention",
         "model": str(trace.info.get("model") or ""),
-        "provenance": trace.provenance,
+        "provenance": provenance(trace, phase),
         "details": details(trace),
         "live": True,
         "saved": day(trace),
@@ -104,6 +104,11 @@ def statistic_facts(table: Array, tokens: int) -> list[dict[str, Any]]:
         }
         for name, high in highest.items()
     ]
+
+
+def provenance(trace: Trace, phase: str) -> str:
+    """Where the numbers come from; only a whole run has been checked."""
+    return trace.provenance if phase == "done" else trace.provenance.replace(" · checked", "")
 
 
 def kinds(trace: Trace, part: str) -> list[str]:

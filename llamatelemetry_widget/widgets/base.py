@@ -5,8 +5,10 @@ In: a subclass that names its bundle and answers messages. Out: an anywidget tha
 
 from __future__ import annotations
 
+import logging
 import weakref
 from functools import lru_cache
+from html import escape
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,6 +19,7 @@ from ..errors import LlamaTelemetryError
 from .hosts import stacks_outputs, this_cell, why_static
 from .pace import Pacer
 
+_log = logging.getLogger(__name__)
 _OUTPUT = ".jp-OutputArea-child"
 _HIDE = f"<style>{_OUTPUT}:has(.lt-saved):has(+ {_OUTPUT} .lt-root) {{ display: none }}</style>"
 STATIC = Path(__file__).with_name("static")
@@ -101,9 +104,17 @@ class TelemetryWidget(anywidget.AnyWidget):
         """The widget as plain HTML; `why` is one line on why it is not live, or empty."""
         raise NotImplementedError
 
+    def _picture(self, why: str) -> str:
+        """`_static_html`; where that fails, words: a picture that stands in must never cost the widget."""
+        try:
+            return self._static_html(why)
+        except Exception:
+            _log.warning("the picture of a widget cannot be drawn", exc_info=True)
+            return f"<p>{escape(why)}</p><p>{escape(repr(self))}</p>"
+
     def _repr_mimebundle_(self, **options: Any) -> Any:
         why = why_static() if self.comm is not None else "This widget was closed: make it again for a live one."
-        plain = {"text/plain": repr(self), "text/html": self._static_html(why)}
+        plain = {"text/plain": repr(self), "text/html": self._picture(why)}
         if why:
             return plain, {}
         bundle = super()._repr_mimebundle_(**options)
@@ -122,7 +133,7 @@ class TelemetryWidget(anywidget.AnyWidget):
             raise NotImplementedError  # IPython then asks for the mimebundle
         from IPython.display import display
 
-        picture = self._static_html("A saved picture: run the cell again for the live widget.")
+        picture = self._picture("A saved picture: run the cell again for the live widget.")
         plain = {"text/plain": repr(self)}
         display({**plain, "text/html": f'{_HIDE}<div class="lt-saved">{picture}</div>'}, raw=True)  # type: ignore[no-untyped-call]
         data, metadata = super()._repr_mimebundle_(**options) or ({}, {})

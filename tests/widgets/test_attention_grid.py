@@ -254,6 +254,20 @@ def test_a_widget_that_fails_does_not_stop_the_run(model, wired):
     assert "the run itself goes on" in grid.facts["message"]
 
 
+def test_only_a_whole_run_says_that_it_was_checked(trace):
+    assert "checked" in attention_facts.facts(trace, "self", "done", 30, 30, "")["provenance"]
+    assert "checked" not in attention_facts.facts(trace, "self", "computing", 3, 30, "")["provenance"]
+
+
+def test_a_picture_that_fails_does_not_cost_the_widget(trace, wired, caplog):
+    grid, _ = wired(trace)
+    grid._static_html = lambda why: 1 / 0
+    data, _ = grid._repr_mimebundle_()
+    assert WIDGET in data
+    assert "SmolLM2" in data["text/html"]
+    assert "cannot be drawn" in caplog.text
+
+
 def test_w3_stop_cancels_the_run_and_what_came_stays(model, wired):
     running = model.start_trace(PROMPT * 40)
     grid, wire = wired(running)
