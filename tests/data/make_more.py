@@ -76,20 +76,13 @@ MORE: dict[str, dict[str, Any]] = {
     "starcoder2": {},
     "starcoder": {"attention.head_count_kv": 1},
     "bloom": ALL_KV,
-    "refact": {"attention.head_count_kv": 1},
     "jais": ALL_KV,
     "baichuan": ALL_KV,
     "gemma": {**HEAD_SIZE, "attention.head_count_kv": 1},
     "granite": {"logit_scale": 2.0, "residual_scale": 0.3, "embedding_scale": 4.0, "attention.scale": 0.3},
-    "minicpm": {"logit_scale": 2.0, "residual_scale": 0.3, "embedding_scale": 4.0},
     "nemotron": {"rope.dimension_count": 8},
     "arcee": {},
     "smollm3": {"block_count": 4},
-    "ernie4_5": {},
-    "exaone": {},
-    "internlm2": {},
-    "xverse": ALL_KV,
-    "orion": {},
     "olmo": {**ALL_KV, "attention.clamp_kqv": 8.0},
     "codeshell": {},
     "chatglm": {"rope.dimension_count": 8},
@@ -97,7 +90,6 @@ MORE: dict[str, dict[str, Any]] = {
     "qwen2vl": {"rope.dimension_sections": [2, 3, 3, 0]},
     "bitnet": {},
     "hunyuan-dense": HEAD_SIZE,
-    "seed_oss": HEAD_SIZE,
     "apertus": {
         "xielu.alpha_n": [0.8] * 3,
         "xielu.alpha_p": [0.8] * 3,
@@ -161,6 +153,14 @@ MORE: dict[str, dict[str, Any]] = {
     "deepseek": {**EXPERTS, **SHARED, **ALL_KV, "leading_dense_block_count": 1, "expert_weights_scale": 1.0},
     "dots1": {**EXPERTS, **SHARED, **ALL_KV, "leading_dense_block_count": 1, "expert_gating_func": 2},
     "glm4moe": {**EXPERTS, **SHARED, "leading_dense_block_count": 1, "rope.dimension_count": 8},
+    "glm4moe+next": {
+        **EXPERTS,
+        **SHARED,
+        "leading_dense_block_count": 1,
+        "rope.dimension_count": 8,
+        "block_count": 4,
+        "nextn_predict_layers": 1,
+    },
     "ernie4_5-moe": {**EXPERTS, **SHARED, "leading_dense_block_count": 1, "interleave_moe_layer_step": 1},
     "bailingmoe": {**EXPERTS, **SHARED, "leading_dense_block_count": 0, "expert_weights_scale": 1.0},
     "bailingmoe2": {
@@ -214,12 +214,7 @@ MORE: dict[str, dict[str, Any]] = {
         "expert_gating_func": 2,
     },
     # newer than the gguf package
-    "pangu-embedded": {},
-    "maincoder": HEAD_SIZE,
-    "mistral3": HEAD_SIZE,
-    "jais2": {},
     "nanbeige": {"block_count": 2, "num_loops": 2},
-    "nanbeige+once": {"block_count": 2},
     "hrm_text": {"block_count": 12, "hrm.layers_per_stack": 2, "hrm.h_cycles": 2, "hrm.l_cycles": 2},
     "talkie": {**HEAD_SIZE, "logit_scale": 0.5},
     "mellum": {**EXPERTS, **HEAD_SIZE, **WINDOW, "attention.sliding_window_pattern": [True, True, False]},
@@ -285,7 +280,6 @@ MORE: dict[str, dict[str, Any]] = {
         "rope.dimension_count": 8,
         "rope.dimension_sections": [2, 1, 1, 0],
     },
-    "qwen3vl": {**HEAD_SIZE, "rope.dimension_sections": [4, 2, 2, 0]},
     "deepseek32": {**LATENT, **INDEXER},
     "glm-dsa": {**LATENT, **INDEXER},
     "minimax-m3": {
@@ -448,6 +442,7 @@ MORE: dict[str, dict[str, Any]] = {
     # no causal mask
     "modern-bert": {**ALL_KV, **WINDOW, "attention.causal": False, "attention.sliding_window_pattern": 3},
     "nomic-bert": {**ALL_KV, "attention.causal": False},
+    "nomic-bert+mean": {**ALL_KV, "attention.causal": False, "pooling_type": 1},
     "nomic-bert-moe": {**ALL_KV, **EXPERTS, "attention.causal": False, "moe_every_n_layers": 2},
     "jina-bert-v2": {**ALL_KV, "attention.causal": False},
     "jina-bert-v3": {**ALL_KV, "attention.causal": False},
@@ -470,7 +465,8 @@ MORE: dict[str, dict[str, Any]] = {
     "mistral4": {**LATENT, "expert_gating_func": 1},
 }
 TYPES = {"tokenizer.ggml.token_type_count": 2}
-for _name in ("nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3"):
+MORE["gemma4+unscaled"] = MORE["gemma4"]
+for _name in ("nomic-bert", "nomic-bert+mean", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3"):
     MORE[_name] = {**MORE[_name], **TYPES}
 
 
@@ -512,6 +508,8 @@ OPTIONAL: dict[str, list[str]] = {
         for part in ("k_norm.weight", "k_norm.bias", "proj.weight", "attn_k.weight", "attn_q_b.weight")
     ],
     "qwen35moe": [f"blk.{layer}.attn_{part}.weight" for layer in range(3) for part in ("qkv", "gate")],
+    "glm4moe+next": ["blk.0.attn_norm.weight"],
+    "gemma4": ["blk.*.layer_output_scale.weight"],
     "jamba": [*_dense(0, 2), *_experts(1, 3)],
     "mimo2": [*_experts(1, 2), "blk.1.attn_sinks.weight", "blk.2.attn_sinks.weight"],
     "hy_v3": [*_dense(0), *_experts(1, 2), *_shared(1, 2)],

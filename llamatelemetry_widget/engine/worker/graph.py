@@ -119,8 +119,9 @@ def _attention(nodes: list[Node], part: str) -> tuple[list[Attention], dict[int,
             seen.add(scored.layer)
         return found, {}
     layers = [scored.layer for scored in found]
-    if len({(s.layer, s.named) for s in found}) == len(found) > len(set(layers)):
-        layers = [scored.named for scored in found]  # layers that run again with the same weights
+    again = len({(s.layer, s.named) for s in found}) == len(found) > len(set(layers))
+    if again or min(layers, default=0) < 0:  # layers that run again with the same weights, or no weights at all
+        layers = [scored.named for scored in found]
     if min(layers, default=0) < 0:
         layers = list(range(len(found)))  # nothing tells them apart but their order
     for scored, layer in zip(found, layers, strict=True):
