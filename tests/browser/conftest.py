@@ -62,9 +62,15 @@ def module_context(browser: Browser) -> Iterator[BrowserContext]:
 
 
 @pytest.fixture(scope="module")
-def record(module_context: BrowserContext) -> Record:
+def allowed() -> tuple[str, ...]:
+    """Console messages that are no fault; a module may say which."""
+    return ()
+
+
+@pytest.fixture(scope="module")
+def record(module_context: BrowserContext, allowed: tuple[str, ...]) -> Record:
     """What the pages of this module say and ask for."""
-    return Record(module_context)
+    return Record(module_context, allowed)
 
 
 @pytest.fixture(autouse=True)

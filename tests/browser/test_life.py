@@ -33,7 +33,7 @@ def write(request, lab, module_context, record):
 
 
 def test_saved_and_reopened(write, lab, pictures):
-    """Without a kernel, thumbnails and the locked head are there, and what needs a kernel says so; with a new one too."""
+    """Without a kernel, thumbnails and the locked head are there, and what needs one says so; with a new one too."""
     lab.settings(MANAGER, {"saveState": True})
     notebook = write("%load_ext llamatelemetry", MAGIC)
     kernel = notebook.run_all()

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from playwright.sync_api import expect
 
 from .conftest import MAGIC
-from .notebook import Notebook
+from .notebook import ALLOWED, Notebook, Record
+
+
+@pytest.fixture(scope="module")
+def allowed():
+    return ALLOWED
 
 
 @pytest.fixture(scope="module")
@@ -54,3 +61,15 @@ def test_reopened(opened, notebook7):
     grid = opened.grid()
     expect(grid.provenance).to_contain_text("not live", timeout=15_000)
     assert grid.full()
+
+
+def test_allowed_messages_are_jupyters_own(browser, notebook7):
+    """A page without this package says the same."""
+    context = browser.new_context()
+    record = Record(context)
+    notebook = Notebook.write(notebook7, context, "empty", "print(1)")
+    notebook.run_all()
+    said = {pattern for pattern in ALLOWED if any(re.search(pattern, text) for text in record.messages)}
+    notebook.close()
+    context.close()
+    assert said == set(ALLOWED)

@@ -50,7 +50,11 @@ export class ProgressView {
     this.line.hidden = this.button.hidden = !computing;
     if (facts.phase === "cancelled") {
       const where = facts.total > 0 ? ` after ${count(facts.done)} of ${plural(facts.total, "layer")}` : "";
-      this.words.textContent = `Stopped${where}. What had arrived stays usable; run the cell again for the rest.`;
+      const rest =
+        facts.done > 0
+          ? "What had arrived stays usable; run the cell again for the rest."
+          : "Run the cell again for a new start.";
+      this.words.textContent = `Stopped${where}. ${rest}`;
     }
     if (!computing) return;
     this.since ||= performance.now();
