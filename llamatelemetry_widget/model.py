@@ -276,7 +276,7 @@ class Model:
             "n_ubatch": int(n_ubatch),
             "memory_budget": parse_bytes(memory_budget),
         }
-        return RunningTrace(lambda emit: self._trace(prompt, decoder_prompt, request, emit), self._engine.cancel)
+        return RunningTrace(lambda emit: self._trace(prompt, decoder_prompt, request, emit))
 
     def _trace(
         self, prompt: Prompt, decoder_prompt: Sequence[int] | None, request: Message, emit: Callable[[TraceEvent], None]

@@ -302,7 +302,7 @@ class Trace:
         -------
         ndarray of float32, shape (n, width)
             llama.cpp computes the last layer only for the rows whose logits were asked for: with ``logits="last"`` that
-            layer gives one row.
+            layer gives one row. Where a model keeps several streams at once (Gemma 3n), it is the first.
         """
         return self._stream("hidden", layer, part)
 

@@ -7,7 +7,6 @@ worker, the process that uses this class lives on, and no worker outlives it.
 from __future__ import annotations
 
 import atexit
-import contextlib
 import os
 import signal
 import socket
@@ -18,6 +17,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import IO, Any
 
 from .. import errors
@@ -39,13 +39,15 @@ _CAUSES = {
     signal.SIGILL: "llama.cpp was built for a newer CPU than this one (illegal instruction): reinstall "
     "llama-cpp-python from source here",
     signal.SIGABRT: "llama.cpp aborted",
-    signal.SIGSEGV: "llama.cpp read memory that is not its own (a build for the exact CPU does so on virtual machines "
-    "that hide AMX: rebuild llama-cpp-python with CMAKE_ARGS=-DGGML_NATIVE=OFF)",
+    signal.SIGSEGV: "llama.cpp read memory that is not its own (the file lacks a tensor, or llama.cpp was built for "
+    "this exact CPU on a virtual machine that hides AMX: rebuild it with CMAKE_ARGS=-DGGML_NATIVE=OFF)",
     signal.SIGBUS: "the model file changed or shrank while it was in use",
     signal.SIGKILL: "it was killed from outside, most likely because memory ran out: use a shorter prompt or a "
     "smaller model",
     signal.SIGTERM: "it was terminated from outside",
 }
+#: Whether the work of this thread is to stop; polled before and during every request. Set by whoever runs the thread.
+STOPPED: ContextVar[Callable[[], bool]] = ContextVar("STOPPED", default=lambda: False)
 _alive: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
@@ -71,7 +73,6 @@ class Engine:
         self._log: IO[bytes] | None = None
         self._turn = threading.Lock()
         self._run = 0
-        self._current: int | None = None
         self._closing = False
         self.facts: Message = {}
         self.load_seconds = 0.0
@@ -108,11 +109,15 @@ class Engine:
         EngineCrashed
             The worker died; the next request starts another.
         EngineCancelled
-            `cancel` was called, or the user pressed Ctrl-C.
+            `STOPPED` of the calling thread said so, before or during the request, or the user pressed Ctrl-C.
         LlamaTelemetryError
             What the worker reports.
         """
-        with self._turn:
+        while not self._turn.acquire(
+            timeout=0.1
+        ):  # requests queue up; one that is not wanted any more leaves the queue
+            _refuse_stopped()
+        try:
             self._closing = False
             self._ensure()
             try:
@@ -120,13 +125,8 @@ class Engine:
             except _WorkerLeft:  # it had just ended by itself, being idle
                 self._ensure()
                 return self._converse(message, on_message)
-
-    def cancel(self) -> None:
-        """Ask the run in progress to stop; does nothing when there is none. Safe from any thread."""
-        wire = self._wire
-        if wire is not None and self._current is not None:
-            with contextlib.suppress(Disconnected):  # whoever waits for the run hears of it
-                wire.send({"do": "cancel", "run": self._current})
+        finally:
+            self._turn.release()
 
     def close(self) -> None:
         """End the worker; what it computes is lost. A later request starts another."""
@@ -184,7 +184,7 @@ class Engine:
                 stdout=self._log,
                 stderr=self._log,
                 start_new_session=True,  # an interrupt of the kernel's group is not for the worker
-                env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "GGML_NO_BACKTRACE": "1"},
             )
         self._wire = Wire(ours)
         try:
@@ -193,8 +193,8 @@ class Engine:
             raise self._gone() from None
 
     def _converse(self, message: Message, on_message: OnMessage | None) -> Message:
+        _refuse_stopped()
         self._run += 1
-        self._current = self._run
         try:
             if self._wire is None:
                 raise Disconnected
@@ -217,15 +217,15 @@ class Engine:
         except BaseException:  # the caller's on_message failed: the worker must not be left in the middle of a run
             self._abandon()
             raise
-        finally:
-            self._current = None
 
     def _wait(self, run: int) -> Message:
         """The next message of this run; what an abandoned run still says is passed over."""
         while True:
             if self._wire is None:
                 raise Disconnected
-            answer = self._wire.receive(timeout=0.2)
+            answer = self._wire.receive(timeout=0.1)
+            if STOPPED.get()():
+                self._wire.send({"do": "cancel", "run": run})
             if answer is None:
                 continue
             if answer["run"] == run:
@@ -235,9 +235,10 @@ class Engine:
 
     def _abandon(self) -> None:
         """Stop the run in progress and wait until the worker is free; replace a worker that does not listen."""
-        self.cancel()
         deadline = time.monotonic() + STOP_SECONDS
         try:
+            if self._wire is not None:
+                self._wire.send({"do": "cancel", "run": self._run})
             while time.monotonic() < deadline:
                 answer = self._wire.receive(timeout=0.1) if self._wire is not None else None
                 if answer is not None and answer["fd"] is not None:
@@ -285,6 +286,11 @@ class Engine:
             f"the worker running {name} died: {cause}{hint}; the notebook is fine, the next call starts a new worker",
             lines,
         )
+
+
+def _refuse_stopped() -> None:
+    if STOPPED.get()():
+        raise EngineCancelled("stopped before it began; the model can be used")
 
 
 @atexit.register

@@ -15,6 +15,7 @@ from typing import Any
 from ..analysis.attention import Reduced
 from ..errors import EngineCancelled, LlamaTelemetryError
 from ..trace import Trace
+from .client import STOPPED
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,9 @@ class RunningTrace:
     Callbacks of `subscribe` come in that thread.
     """
 
-    def __init__(self, work: Callable[[Callable[[TraceEvent], None]], Trace], cancel: Callable[[], None]) -> None:
-        self._work, self._cancel = work, cancel
+    def __init__(self, work: Callable[[Callable[[TraceEvent], None]], Trace]) -> None:
+        self._work = work
+        self._stop = threading.Event()
         self.latest: TraceEvent | None = None
         self._lock = threading.Lock()
         self._seen: list[TraceEvent] = []
@@ -62,7 +64,7 @@ class RunningTrace:
 
     def cancel(self) -> None:
         """Ask the run to stop; `result` then raises `EngineCancelled`. Safe from any thread."""
-        self._cancel()
+        self._stop.set()
 
     def result(self, progress: bool = False) -> Trace:
         """Wait for the trace. An interrupt (Ctrl-C) stops the run and raises `EngineCancelled`.
@@ -79,7 +81,7 @@ class RunningTrace:
                 if bar is not None:
                     bar.show(self.latest)
         except KeyboardInterrupt:
-            self._cancel()
+            self._stop.set()
             self._thread.join(10)
             raise EngineCancelled("interrupted; the model can be used again") from None
         finally:
@@ -92,6 +94,7 @@ class RunningTrace:
         return self._trace
 
     def _run(self) -> None:
+        STOPPED.set(self._stop.is_set)  # heard also while the worker starts or another run is in its turn
         try:
             self._trace = self._work(self._emit)
             self._emit(TraceEvent("done", 1, 1, trace=self._trace))

@@ -65,3 +65,21 @@ def test_a_failed_run_says_so_and_raises_from_result(zoo_model):
     seen: list[TraceEvent] = []
     started.subscribe(seen.append)
     assert [e.kind for e in seen] == ["error"] and "layer 9" in seen[0].message
+
+
+def test_a_stop_before_the_worker_is_there_is_heard(smollm2_path):
+    with lt.open_model(smollm2_path) as model:
+        started = model.start_trace("the sea was calm " * 400)
+        started.cancel()
+        with pytest.raises(lt.EngineCancelled):
+            started.result()
+        assert model.trace("still here", layers=[0]).tokens
+
+
+def test_a_stop_ends_the_run_it_was_meant_for_and_no_other(smollm2):
+    first = smollm2.start_trace("the sea was calm " * 60, layers=[0])
+    waiting = smollm2.start_trace("the lamp was lit " * 60, layers=[0])
+    waiting.cancel()
+    with pytest.raises(lt.EngineCancelled):
+        waiting.result()
+    assert len(first.result().tokens) > 200

@@ -68,7 +68,7 @@ def test_a_dying_worker_is_an_error_with_its_cause_and_the_next_call_works(smoll
 
 
 def test_an_idle_worker_leaves_and_comes_back(zoo_model):
-    model = zoo_model("llama", idle_seconds=0.5)
+    model = zoo_model("llama", idle_seconds=1.5)
     model.tokenize("a")
     pid = model.worker_pid
     assert gone(pid)
