@@ -18,7 +18,11 @@ _ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 # The host gives the module what a notebook gives it: a model with get, set, on, off and send, and an element.
 _HOST = """
 const data = JSON.parse(document.getElementById("lt-data").textContent);
-const bytes = (text) => new DataView(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
+const bytes = (text) => {
+  const raw = atob(text), out = new Uint8Array(raw.length);
+  for (let i = 0; i < raw.length; i++) out[i] = raw.charCodeAt(i);
+  return new DataView(out.buffer);
+};
 const state = data.state;
 for (const [name, value] of Object.entries(data.buffers))
   state[name] = Array.isArray(value) ? value.map(bytes) : bytes(value);
