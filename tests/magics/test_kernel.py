@@ -122,7 +122,8 @@ thread.start(); thread.join()
 
 
 def test_w9_a_saved_notebook_holds_picture_and_widget(tmp_path):
-    cells = ["%load_ext llamatelemetry_widget", f"%%llamatelemetry\n{LAMP}", "_.select(17, 5)"]
+    wait = "import time; time.sleep(0.5)"  # updates are paced, and this client leaves with the last cell
+    cells = ["%load_ext llamatelemetry_widget", f"%%llamatelemetry\n{LAMP}", "_.select(17, 5)", wait]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
     NotebookClient(notebook, timeout=120, kernel_name="python3", store_widget_state=True).execute()
     saved = tmp_path / "saved.ipynb"
