@@ -21,7 +21,6 @@ from ...errors import (
     CaptureUnavailable,
     EngineCancelled,
     LlamaTelemetryError,
-    MemoryBudgetExceeded,
     ModelFileError,
 )
 from . import ggml
@@ -210,9 +209,10 @@ class Context:
         p.abort_callback = C.cast(self.evaluation.abort, type(p.abort_callback))
         self._context = L.llama_init_from_model(llama.model, p)
         if not self._context:
-            raise MemoryBudgetExceeded(
-                f"llama.cpp cannot make a context of {settings.n_ctx} tokens with flash attention "
-                f"{settings.flash_attention} and a {settings.kv_type} cache; its last lines are in the error's log"
+            raise LlamaTelemetryError(
+                f"llama.cpp makes no context of {settings.n_ctx} tokens with flash attention {settings.flash_attention} "
+                f"and a {settings.kv_type} cache: too little memory, or a cache type that this model's heads do not fit; "
+                f"its last lines are in the error's log"
             )
         self._plans: dict[str, Plan] = {}
 
