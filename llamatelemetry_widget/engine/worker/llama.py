@@ -210,9 +210,9 @@ class Context:
         self._context = L.llama_init_from_model(llama.model, p)
         if not self._context:
             raise LlamaTelemetryError(
-                f"llama.cpp makes no context of {settings.n_ctx} tokens with flash attention {settings.flash_attention} "
-                f"and a {settings.kv_type} cache: too little memory, or a cache type that this model's heads do not fit; "
-                f"its last lines are in the error's log"
+                f"llama.cpp makes no context of {settings.n_ctx} tokens with flash attention "
+                f"{settings.flash_attention} and a {settings.kv_type} cache: too little memory, or a cache type that the "
+                f"model's heads do not fit; its last lines are in the error's log"
             )
         self._plans: dict[str, Plan] = {}
 
