@@ -211,8 +211,8 @@ class Context:
         if not self._context:
             raise LlamaTelemetryError(
                 f"llama.cpp makes no context of {settings.n_ctx} tokens with flash attention "
-                f"{settings.flash_attention} and a {settings.kv_type} cache: too little memory, or a cache type that the "
-                f"model's heads do not fit; its last lines are in the error's log"
+                f"{settings.flash_attention} and a {settings.kv_type} cache: too little memory, or a cache type that "
+                f"the model's heads do not fit; its last lines are in the error's log"
             )
         self._plans: dict[str, Plan] = {}
 
