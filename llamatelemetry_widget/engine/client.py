@@ -84,11 +84,6 @@ class Engine:
         process = self._process
         return process.pid if process is not None and process.poll() is None else None
 
-    @property
-    def busy(self) -> bool:
-        """Whether a request is being answered; another would wait."""
-        return self._turn.locked()
-
     def request(self, message: Message, on_message: OnMessage | None = None) -> Message:
         """Send one request and wait for its answer.
 
