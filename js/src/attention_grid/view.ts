@@ -614,8 +614,8 @@ export class AttentionGridView {
         `Layer ${locked.layer} \u00b7 head ${locked.head}`,
         [headWords(this.data, locked), "softmax", "query \u2193 key \u2192"].filter(Boolean).join(" \u00b7 "),
       ],
-      canvas: this.detail.canvas,
-      boxes: this.detail.boxes,
+      canvas: this.detail.plate.canvas,
+      boxes: this.detail.plate.boxes,
       under: reading
         ? `${name(this.data.queries, reading.query)} looks at ${name(facts.tokens, reading.key)} ${smallWeight(reading.weight)} \u00b7 rank ${reading.rank} of ${reading.visible}`
         : "",
@@ -626,7 +626,7 @@ export class AttentionGridView {
           const place = rank > 0 ? `#${count(rank)} of ${count(this.data.heads.length)}` : "no value";
           return [f.label, weight(this.data.value(locked, f.key), 2), place];
         }),
-      ramp: legend(this.state.scale, this.detail.most).ticks,
+      ramp: legend(this.state.scale, this.detail.plate.most).ticks,
     });
     return parts;
   }
@@ -639,7 +639,7 @@ export class AttentionGridView {
     const region = target.closest?.("[data-region]")?.getAttribute("data-region");
     const views: Record<string, { key(e: KeyboardEvent): boolean }> = {
       grid: this.grid,
-      detail: this.detail,
+      detail: this.detail.plate,
       strip: this.detail.strip,
       filters: this.filters,
     };
@@ -671,8 +671,8 @@ export class AttentionGridView {
       this.grid.hidePreview();
       return true;
     }
-    if (this.detail.previewing) {
-      this.detail.hideTip();
+    if (this.detail.plate.previewing) {
+      this.detail.plate.hideTip();
       return true;
     }
     if (this.brushed || this.isolated) {
@@ -703,7 +703,7 @@ export class AttentionGridView {
   private outside(event: PointerEvent): void {
     if (event.composedPath().includes(this.root)) return;
     this.grid.hidePreview();
-    this.detail.hideTip();
+    this.detail.plate.hideTip();
   }
 }
 
