@@ -295,7 +295,7 @@ function nameMask(ctx: CanvasRenderingContext2D, p: MatrixPicture): void {
   onPaper(ctx, theme, words, x, y);
 }
 
-function hatching(ctx: CanvasRenderingContext2D, theme: Theme, ratio: number): CanvasPattern | null {
+export function hatching(ctx: CanvasRenderingContext2D, theme: Theme, ratio: number): CanvasPattern | null {
   const step = Math.round(6 * ratio);
   const tile = document.createElement("canvas");
   tile.width = tile.height = step;
@@ -386,7 +386,7 @@ function paintAxis(
 }
 
 /** 1, 2, 5, 10, 20, 50 …: the first that is at least `least`. */
-function roundStep(least: number): number {
+export function roundStep(least: number): number {
   for (let ten = 1; ; ten *= 10) for (const k of [1, 2, 5]) if (k * ten >= least) return k * ten;
 }
 

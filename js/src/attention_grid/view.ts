@@ -11,6 +11,7 @@ import { describeHead, GridView, headWords } from "./grid";
 import { BESIDE_GAP, modeOf } from "./layout";
 import { compose, type Part, toPng, toSvg } from "./picture";
 import { legend, type Scale } from "./scale";
+import stages from "./stages.css";
 import { emptyPanel, errorPanel, ProgressView } from "./states";
 import style from "./style.css";
 
@@ -155,7 +156,7 @@ export class AttentionGridView {
     this.body = h("div", { class: "lt-body" }, this.gridColumn, this.detail.element, this.hint);
     const header = h("header", { class: "lt-header" }, this.title, this.provenance);
     root.append(
-      h("style", {}, style),
+      h("style", {}, style, stages),
       header,
       this.filters.element,
       controls,
