@@ -21,7 +21,7 @@ export interface StatisticFacts {
   readonly histogram: boolean;
 }
 
-export type Phase = "computing" | "done" | "cancelled" | "error";
+export type Phase = "computing" | "generating" | "done" | "cancelled" | "error";
 
 export interface Facts {
   readonly title: string;
@@ -42,6 +42,8 @@ export interface Facts {
   readonly part: string;
   readonly parts: readonly string[];
   readonly names: Readonly<Record<string, string>>;
+  /** What is known of single tokens, in the order of the trait `token_stats`; empty where nothing is. */
+  readonly token_stats: readonly string[];
   readonly phase: Phase;
   readonly done: number;
   readonly total: number;
@@ -102,7 +104,13 @@ export class GridData {
   private readonly stats: Float32Array;
   private readonly arrived: Uint8Array;
 
-  private constructor(facts: Facts, thumbs: Uint8Array, stats: Float32Array, arrived: Uint8Array) {
+  private constructor(
+    facts: Facts,
+    thumbs: Uint8Array,
+    stats: Float32Array,
+    arrived: Uint8Array,
+    private readonly tokenStats: Float32Array,
+  ) {
     this.facts = facts;
     this.thumbs = thumbs;
     this.stats = stats;
@@ -124,20 +132,20 @@ export class GridData {
   }
 
   /** From the traits. The buffers are copied: layers that arrive later are written into the copies. */
-  static from(facts: Facts, thumbnails: unknown, statistics: unknown): GridData {
+  static from(facts: Facts, thumbnails: unknown, statistics: unknown, tokenStats?: unknown): GridData {
     const n = facts.layers.reduce((sum, l) => sum + (l.kind === "attention" ? l.heads : 0), 0);
     const thumbs = new Uint8Array(n * facts.side_rows * facts.side_keys);
     thumbs.set(bytes(thumbnails).subarray(0, thumbs.length));
     const stats = new Float32Array(n * facts.statistics.length).fill(Number.NaN);
     stats.set(floats(statistics).subarray(0, stats.length));
-    const data = new GridData(facts, thumbs, stats, new Uint8Array(n));
+    const data = new GridData(facts, thumbs, stats, new Uint8Array(n), floats(tokenStats));
     data.markArrived(0, n);
     return data;
   }
 
   /** The same arrays under new facts: progress moved on, nothing was sent again. */
   with(facts: Facts): GridData {
-    return new GridData(facts, this.thumbs, this.stats, this.arrived);
+    return new GridData(facts, this.thumbs, this.stats, this.arrived, this.tokenStats);
   }
 
   /** Both show the same arrays. */
@@ -169,6 +177,13 @@ export class GridData {
     this.stats.set(floats(statistics).subarray(0, facts.heads * n), first * n);
     this.arrived.fill(1, first, first + facts.heads);
     return true;
+  }
+
+  /** One number per token: its probability, loss, entropy or rank; null until they were fetched. NaN = none. */
+  ofTokens(kind: string): Float32Array | null {
+    const at = this.facts.token_stats.indexOf(kind);
+    const n = this.tokenStats.length / (this.facts.token_stats.length || 1);
+    return at < 0 || n === 0 ? null : this.tokenStats.subarray(at * n, (at + 1) * n);
   }
 
   /** The tokens that look. */

@@ -7,11 +7,12 @@ import type { GridData, Matrix } from "./data";
 import { queryName, tokenName } from "./names";
 import { Plate, type PlateState } from "./plate";
 import { type Reading, read } from "./reading";
+import type { Replay } from "./replay";
 import { TextStrip } from "./strip";
 
 /** How the exact matrix of the locked head stands. */
 export type HeadStatus =
-  | { readonly kind: "exact"; readonly matrix: Matrix }
+  | { readonly kind: "exact"; readonly replay: Replay; readonly matrix: Matrix }
   | { readonly kind: "loading" }
   | { readonly kind: "no-kernel" }
   | { readonly kind: "busy" }

@@ -1,15 +1,18 @@
 // AttentionGrid's view: all heads of all layers, filters, and the locked head large.
-// In: GridData, a state, a source of exact matrices. Out: DOM in `root`, and changes of the state. Knows nothing of Jupyter.
+// In: GridData, a state, a source of heads. Out: DOM in `root`, and changes of the state. Knows nothing of Jupyter.
 import { Announcer, Cleanup, copyText, download, Frame, h } from "../shared/dom";
 import { count, plural, smallWeight, subscript, weight } from "../shared/format";
+import { Unavailable } from "../shared/kernel";
 import { applyTheme, sameTheme, type Theme, type ThemeChoice, watchTheme } from "../shared/theme";
 import { keyHints, Segmented, Toggle } from "./controls";
 import type { Filter, GridData, Head, LayerFacts, Matrix } from "./data";
 import { DetailView, type HeadStatus } from "./detail";
 import { FiltersView } from "./filters";
 import { describeHead, GridView, headWords } from "./grid";
+import type { Direction, Span, SumHeads, SumHow } from "./heads";
 import { BESIDE_GAP, modeOf } from "./layout";
 import { compose, type Part, toPng, toSvg } from "./picture";
+import type { Replay } from "./replay";
 import { legend, type Scale } from "./scale";
 import stages from "./stages.css";
 import { emptyPanel, errorPanel, ProgressView } from "./states";
@@ -28,20 +31,29 @@ export interface State {
   readonly theme: ThemeChoice;
 }
 
-/** Why a head's matrix does not come. */
-export class HeadUnavailable extends Error {
-  constructor(
-    readonly why: "no-kernel" | "error",
-    message: string,
-  ) {
-    super(message);
-  }
-}
-
-/** Where exact matrices come from, and who hears what the user does. */
+/** Where exact values come from, and who hears what the user does. What does not come rejects with `Unavailable`. */
 export interface Source {
-  /** The matrix of a head, at once where it is here already. */
-  matrix(layer: number, head: number): Matrix | Promise<Matrix>;
+  /** A head, at once where it is here already. */
+  head(layer: number, head: number): Replay | Promise<Replay>;
+  /** Part of a head in `size` cells, as `Replay.tile`; from the kernel where that is faster. */
+  tile(
+    layer: number,
+    head: number,
+    stage: string,
+    rows: Span,
+    keys: Span,
+    size: readonly [number, number],
+  ): Promise<Matrix>;
+  /** Per key what the tokens give it ("looks"), or per query what it gives to the tokens ("seen"). */
+  sums(
+    tokens: readonly number[],
+    direction: Direction,
+    heads: SumHeads,
+    how: SumHow,
+    heard?: (share: number) => void,
+  ): Promise<Float32Array>;
+  /** Fetches the tokens' statistics; they come with the data. */
+  tokenStats(): Promise<void>;
   /** The kernel is busy, so an answer may take long. */
   busy(): boolean;
   change(patch: Partial<State>, final: boolean): void;
@@ -354,15 +366,15 @@ export class AttentionGridView {
     requestAnimationFrame(() => this.announcer.say(this.detail.words));
   }
 
-  /** Fetches the locked head's matrix; draws its thumbnail meanwhile. */
+  /** Fetches the locked head; draws its thumbnail meanwhile. */
   private open(again: boolean): void {
     const head = this.locked;
     this.opened = head;
     if (!head) return;
     this.openStart ??= performance.now();
-    const answer = this.source.matrix(head.layer, head.head);
+    const answer = this.source.head(head.layer, head.head);
     if (!(answer instanceof Promise)) {
-      this.status = { kind: "exact", matrix: answer };
+      this.status = exact(answer);
       if (again) this.frame.ask();
       return;
     }
@@ -378,10 +390,10 @@ export class AttentionGridView {
       if (stillMine() && this.status.kind === "loading" && this.source.busy()) put({ kind: "busy" });
     });
     answer.then(
-      (matrix) => put({ kind: "exact", matrix }),
+      (replay) => put(exact(replay)),
       (e: unknown) =>
         put(
-          e instanceof HeadUnavailable && e.why === "no-kernel"
+          e instanceof Unavailable && e.why === "no-kernel"
             ? { kind: "no-kernel" }
             : { kind: "error", message: e instanceof Error ? e.message : String(e) },
         ),
@@ -494,12 +506,15 @@ export class AttentionGridView {
         : counts.size > 1
           ? ` \u00b7 ${plural(this.data.heads.length, "head")}`
           : "";
-    const part = facts.parts.length > 1 ? ` \u00b7 ${facts.part}` : "";
+    const tokens =
+      facts.part === "cross"
+        ? `${plural(this.data.queries.length, "decoder token")} look at ${plural(facts.n_tokens, "encoder token")}`
+        : plural(facts.n_tokens, "token");
     const how =
       facts.phase === "computing" && facts.total > 0
         ? `layer ${count(facts.done)} of ${count(facts.total)} \u00b7 `
         : "";
-    return `${how}${plural(facts.layers.length, "layer")}${heads} \u00b7 ${plural(facts.n_tokens, "token")}${part}`;
+    return `${how}${plural(facts.layers.length, "layer")}${heads} \u00b7 ${tokens}`;
   }
 
   private provenanceLine(): string {
@@ -725,4 +740,8 @@ function isNative(target: HTMLElement, event: KeyboardEvent): boolean {
   if (target instanceof HTMLInputElement || target instanceof HTMLSelectElement)
     return key !== "Tab" && !event.ctrlKey && !event.metaKey;
   return target instanceof HTMLButtonElement && (key === "Enter" || key === " ");
+}
+
+function exact(replay: Replay): HeadStatus {
+  return { kind: "exact", replay, matrix: replay.matrix() };
 }
