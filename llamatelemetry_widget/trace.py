@@ -556,7 +556,7 @@ def _mask_kind(mask: Mask | None, record: AttentionRecord) -> tuple[str, int | N
     keys = int(record.scoring.k.shape[1]) if record.scoring is not None else int(stop.max(initial=0))
     if mask.bits is not None:
         return "other", None
-    if (first == 0).all() and (stop == keys).all() and len(stop) > 1:
+    if (first == 0).all() and (stop == keys).all() and keys > 1:
         return "none", None
     causal = bool((np.diff(stop) == 1).all()) and int(stop[-1]) == keys
     window = int((stop - first).max()) if (first > 0).any() else None

@@ -127,7 +127,7 @@ def draw(facts: Mapping[str, Any], thumbnails: Array, look: Look) -> Picture:
     picture.images.append((MARGIN + LABELS, top + 16, _cells(facts, codes, look, at), palette))
     _labels(picture, facts["layers"], look, at, top)
     bottom = top + 16 + at.y[-1] + at.h + (18 if _windows(facts["layers"]) else 0)
-    _legend(picture, look, bottom + 14)
+    _legend(picture, look, bottom + 14, any(layer["mask"] != "none" for layer in facts["layers"]))
     picture.height = bottom + 14 + 48
     return picture
 
@@ -185,8 +185,8 @@ def _room_for(line: str) -> int:
 def _header(picture: Picture, facts: Mapping[str, Any], look: Look) -> int:
     """Title and provenance; returns where the grid begins."""
     kept = "" if look.kept is None else f" · {int(look.kept.sum())} of {plural(len(look.kept), 'head')} pass the filter"
-    picture.texts.append(Text(MARGIN, 28, facts["title"] or "Attention", 15, "ink", bold=True))
-    picture.texts.append(Text(MARGIN + 92, 28, subtitle(facts) + kept, 13, "ink2"))
+    picture.texts.append(Text(MARGIN, 28, facts["title"], 15, "ink", bold=True))
+    picture.texts.append(Text(MARGIN + 16 + 8.5 * len(facts["title"]), 28, subtitle(facts) + kept, 13, "ink2"))
     picture.texts.append(Text(MARGIN, 48, f"● {facts['provenance']}", 11, "ink3"))
     return 60
 
@@ -198,8 +198,16 @@ def subtitle(facts: Mapping[str, Any]) -> str:
     heads = f" · {plural(total, 'head')}" if counts else ""
     if len(counts) == 1:
         heads = f" × {plural(counts.pop(), 'head')}"
-    part = f" · {facts['part']}" if len(facts["parts"]) > 1 else ""
-    return f"{plural(len(facts['layers']), 'layer')}{heads} · {plural(facts['n_tokens'], 'token')}{part}"
+    return f"{plural(len(facts['layers']), 'layer')}{heads} · {_tokens(facts)}"
+
+
+def _tokens(facts: Mapping[str, Any]) -> str:
+    keys = facts["n_tokens"]
+    if facts["part"] != "cross":
+        return plural(keys, "token")
+    rows = len(facts["query_tokens"])
+    looks = "looks" if rows == 1 else "look"
+    return f"{plural(rows, 'decoder token')} {looks} at {plural(keys, 'encoder token')}"
 
 
 def plural(n: int, word: str) -> str:
@@ -272,7 +280,7 @@ _TICKS = {
 }
 
 
-def _legend(picture: Picture, look: Look, y: int) -> None:
+def _legend(picture: Picture, look: Look, y: int, masked: bool) -> None:
     ticks, words = _TICKS[look.scale]
     if look.scale == "linear" and look.sink_aside:
         ticks, words = ["0", "½", "head's max"], "linear scale, first token left out of the maximum"
@@ -284,7 +292,7 @@ def _legend(picture: Picture, look: Look, y: int) -> None:
         anchor = "start" if i == 0 else "end" if i == len(ticks) - 1 else "middle"
         picture.texts.append(Text(left + _LEGEND * i / (len(ticks) - 1), y + 22, tick, 10, "ink3", False, anchor))
     picture.texts.append(Text(left + _LEGEND + 16, y + 8, f"attention weight, {words}", 11, "ink2"))
-    note = "rows are queries, columns keys; future tokens are masked"
+    note = "rows are queries, columns keys" + ("; future tokens are masked" if masked else "")
     picture.texts.append(Text(left + _LEGEND + 16, y + 22, note, 10, "ink3"))
 
 

@@ -21,6 +21,7 @@ Array = np.ndarray[Any, Any]
 SIDE = 64  # cells of a thumbnail's side at most, as `analysis.attention.reduce` makes them
 STATE_BYTES = 2_000_000  # of thumbnails in a saved notebook: 1024 heads of 64 x 64 would be 4.2 MB
 HISTOGRAMS = STATISTICS[:5]
+TITLES = {"encoder": "Encoder attention", "decoder": "Decoder attention", "cross": "Cross-attention"}
 _MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"  # not by the locale: the same picture everywhere
 
 
@@ -30,7 +31,7 @@ def facts(trace: Trace, part: str, phase: str, done: int, total: int, message: s
     layers = layers_of(trace, part)
     side_rows, side_keys = sides(layers, len(rows), len(keys))
     return {
-        "title": "Attention",
+        "title": TITLES.get(part, "Attention"),
         "model": str(trace.info.get("model") or ""),
         "provenance": provenance(trace, phase),
         "details": details(trace),
