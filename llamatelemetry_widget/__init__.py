@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         ModelNotFound,
         PromptTooLong,
     )
+    from .export.together import save_html
     from .magics import load_ipython_extension, unload_ipython_extension
     from .model import Model, open_model
     from .models.find import list_models
@@ -42,6 +43,7 @@ _HOMES = {
     "load_trace": "trace",
     "AttentionGrid": "widgets.attention_grid",
     "decode_thumbnail": "analysis.attention",
+    "save_html": "export.together",
     "load_ipython_extension": "magics",
     "unload_ipython_extension": "magics",
     **dict.fromkeys(
@@ -79,6 +81,7 @@ __all__ = [
     "load_ipython_extension",
     "load_trace",
     "open_model",
+    "save_html",
     "unload_ipython_extension",
 ]
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ..engine.running import RunningTrace, TraceEvent
+    from ..export.page import Part
     from ..export.picture import Look
 
 Array = np.ndarray[Any, Any]
@@ -411,6 +412,20 @@ class AttentionGrid(TelemetryWidget):
         """
         from ..export.page import page
 
+        part = self.page_part(heads)
+        text = page(part)
+        if path is not None:
+            target = self._path(path, "html")
+            target.write_text(text, "utf-8")
+            size, count, chosen = target.stat().st_size / 1e6, len(self.statistics), len(part.state["embedded"])
+            exact = f"all {count} heads" if chosen == count else f"{chosen} of {count} heads"
+            print(f"{target} · {size:.1f} MB · {exact} with exact weights")
+        return text
+
+    def page_part(self, heads: Heads | Literal["all"] | None = None) -> Part:
+        """The widget as a part of a page with several, for `save_html`; `heads` as in `to_html`."""
+        from ..export.page import Part
+
         chosen = self._chosen(heads)
         matrices = [told.matrix(self._ready(), *head, "softmax", self._part) for head in chosen]
         binary = {
@@ -421,14 +436,8 @@ class AttentionGrid(TelemetryWidget):
         state = {name: getattr(self, name) for name in _PAGE_TRAITS}
         state["facts"] = {**self.facts, "live": False}
         state["embedded"] = {f"{layer},{head}": i for i, (layer, head) in enumerate(chosen)}
-        text = page(self._title(), self._esm, state, binary, self._static_html(""))
-        if path is not None:
-            target = self._path(path, "html")
-            target.write_text(text, "utf-8")
-            size, count = target.stat().st_size / 1e6, len(self.statistics)
-            exact = f"all {count} heads" if len(chosen) == count else f"{len(chosen)} of {count} heads"
-            print(f"{target} · {size:.1f} MB · {exact} with exact weights")
-        return text
+        shares = [(self._ready(), self._part)]
+        return Part(self._title(), self._esm, state, binary, self._static_html(""), shares)
 
     def _chosen(self, heads: Heads | Literal["all"] | None) -> list[tuple[int, int]]:
         """(layer, head) of the heads that an exported page embeds."""

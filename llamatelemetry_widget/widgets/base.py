@@ -10,7 +10,7 @@ import weakref
 from functools import lru_cache
 from html import escape
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import anywidget
 import traitlets
@@ -18,6 +18,9 @@ import traitlets
 from ..errors import LlamaTelemetryError
 from .hosts import stacks_outputs, this_cell, why_static
 from .pace import Pacer
+
+if TYPE_CHECKING:
+    from ..export.page import Part
 
 _log = logging.getLogger(__name__)
 _OUTPUT = ".jp-OutputArea-child"
@@ -56,7 +59,8 @@ _made: dict[str, tuple[str, weakref.WeakSet[TelemetryWidget]]] = {}
 class TelemetryWidget(anywidget.AnyWidget):
     """Base of the package's widgets.
 
-    A subclass sets `bundle`, answers messages in `_answer`, and draws itself without scripts in `_static_html`.
+    A subclass sets `bundle`, answers messages in `_answer`, draws itself without scripts in `_static_html`, and gives
+    what an exported page holds in `page_part`.
     """
 
     bundle: ClassVar[str]
@@ -99,6 +103,10 @@ class TelemetryWidget(anywidget.AnyWidget):
             self.send({"type": "error", "id": message.get("id"), "message": words})
 
     # ----------------------------------------------------------------- display
+
+    def page_part(self) -> Part:
+        """The widget as a part of a page, for `save_html`."""
+        raise NotImplementedError
 
     def _static_html(self, why: str) -> str:
         """The widget as plain HTML; `why` is one line on why it is not live, or empty."""

@@ -14,8 +14,10 @@ from .conftest import HOSTILE
 
 
 def data_of(html):
-    """The data of a page, as its browser reads them."""
-    return json.loads(re.search(r'<script type="application/json" id="lt-data">(.*?)</script>', html, re.DOTALL)[1])
+    """The data of a page with one widget, as its browser reads them."""
+    data = json.loads(re.search(r'<script type="application/json" id="lt-data">(.*?)</script>', html, re.DOTALL)[1])
+    (part,) = data["parts"]
+    return {**part, "module": data["modules"][part["module"]]}
 
 
 @pytest.mark.browser
