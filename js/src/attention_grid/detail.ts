@@ -8,7 +8,9 @@ import { queryName, tokenName } from "./names";
 import { Plate, type PlateState } from "./plate";
 import { type Reading, read } from "./reading";
 import type { Replay } from "./replay";
+import { type Cell, StagesView } from "./stages";
 import { TextStrip } from "./strip";
+import type { Source } from "./view";
 
 /** How the exact matrix of the locked head stands. */
 export type HeadStatus =
@@ -39,6 +41,7 @@ export class DetailView {
   private readonly among = h("div", { class: "lt-among" });
   private readonly wait: Timer;
   readonly plate: Plate;
+  private readonly stages: StagesView;
   readonly strip: TextStrip;
   private data: GridData | null = null;
   private state: DetailState | null = null;
@@ -49,12 +52,33 @@ export class DetailView {
   private amongFor = "";
   private ticks: (() => void)[] = [];
 
-  constructor(private readonly events: DetailEvents) {
+  constructor(
+    private readonly events: DetailEvents,
+    source: Pick<Source, "tile" | "sums">,
+  ) {
     const { cleanup } = this;
     this.wait = new Timer(cleanup);
-    this.plate = new Plate(cleanup, (tokens) => events.tokens(tokens));
+    this.plate = new Plate(
+      cleanup,
+      (tokens) => events.tokens(tokens),
+      (cell) => this.hover(cell),
+    );
+    this.stages = new StagesView(cleanup, {
+      choose: (cell) => events.tokens([...cell]),
+      hover: (cell) => this.hover(cell),
+      tile: (head, { rows, keys }, stage, size) =>
+        source.tile(head.layer, head.head, stage, [0, rows], [0, keys], size),
+    });
     this.strip = new TextStrip(cleanup, (token) => this.chooseInText(token));
-    const right = h("div", { class: "lt-right" }, this.notice, this.sentence, this.among, this.strip.element);
+    const right = h(
+      "div",
+      { class: "lt-right" },
+      this.notice,
+      this.sentence,
+      this.stages.element,
+      this.among,
+      this.strip.element,
+    );
     this.element.append(this.plate.element, right);
     // The strips' width is the page's business: a host that swaps its style sheets has none for a moment.
     const observer = new ResizeObserver(() => {
@@ -87,6 +111,7 @@ export class DetailView {
     this.plate.show(data, state, this.matrix, this.exact, this.reading);
     this.showNotice();
     this.showSentence();
+    this.showStages(state);
     this.showAmong();
     this.strip.show(data, this.exact ? this.matrix : null, this.reading, state);
   }
@@ -163,6 +188,19 @@ export class DetailView {
       h("span", { class: "lt-big" }, masked ? "\u2013" : smallWeight(r.weight)),
       h("span", { class: "lt-quiet" }, ...rest),
     );
+  }
+
+  /** What of the chosen cell needs the head itself. */
+  private showStages(state: DetailState): void {
+    const { data, reading } = this;
+    if (!data || !reading || state.status.kind !== "exact") this.stages.hide();
+    else this.stages.show(data, state.status.replay, [reading.query, reading.key], state);
+  }
+
+  /** One crosshair: the cell that is pointed at is marked in all pictures. */
+  private hover(cell: Cell | null): void {
+    this.plate.hover(cell);
+    this.stages.hover(cell);
   }
 
   private showAmong(): void {

@@ -52,6 +52,8 @@ export class Plate {
   constructor(
     cleanup: Cleanup,
     private readonly choose: (tokens: number[]) => void,
+    /** The pointer is on a cell, or on none. */
+    private readonly pointed: (cell: readonly [number, number] | null) => void,
   ) {
     this.tipDelay = new Timer(cleanup);
     this.twin = new Twin("Attention matrix", "detail", (row, key) => this.say(row, key), String(++views));
@@ -81,7 +83,19 @@ export class Plate {
   hideTip(): void {
     this.tipDelay.stop();
     this.tip.hide();
-    this.hoverRing.hidden = true;
+    this.pointed(null);
+  }
+
+  /** Marks the cell that is pointed at, here or in a stage. */
+  hover(cell: readonly [number, number] | null): void {
+    const { geometry: g } = this;
+    this.hoverRing.hidden = cell === null || g === null;
+    if (!cell || !g) return;
+    const size = Math.round(Math.max(3, g.cellX)) + 2;
+    const x = Math.round(columnX(g, cell[1])) - 1;
+    const y = Math.round(g.top + cell[0] * g.cellY) - 1;
+    this.hoverRing.style.transform = `translate(${x}px, ${y}px)`;
+    this.hoverRing.style.width = this.hoverRing.style.height = `${size}px`;
   }
 
   show(data: GridData, state: PlateState, matrix: Matrix, exact: boolean, reading: Reading | null): void {
@@ -298,9 +312,7 @@ export class Plate {
     const x = columnX(g, key);
     const y = g.top + row * g.cellY;
     const size = Math.max(3, g.cellX);
-    this.hoverRing.hidden = false;
-    this.hoverRing.style.transform = `translate(${Math.round(x) - 1}px, ${Math.round(y) - 1}px)`;
-    this.hoverRing.style.width = this.hoverRing.style.height = `${Math.round(size) + 2}px`;
+    this.pointed(at);
     const show = () => {
       const value = matrix.data[row * matrix.keys + key]!;
       const words = Number.isNaN(value)

@@ -146,10 +146,10 @@ export class AttentionGridView {
       outside: () => this.free(),
     });
     this.progress = new ProgressView(cleanup, () => source.stop());
-    this.detail = new DetailView({
-      tokens: (tokens) => this.chooseTokens(tokens),
-      retry: () => this.open(true),
-    });
+    this.detail = new DetailView(
+      { tokens: (tokens) => this.chooseTokens(tokens), retry: () => this.open(true) },
+      source,
+    );
     const controls = h(
       "div",
       { class: "lt-controls" },
