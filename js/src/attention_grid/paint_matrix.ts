@@ -1,10 +1,12 @@
-// Draws one head's matrix with token labels: integer cells, sink set apart, masked cells hatched.
-// In: a matrix of weights (NaN = masked), how it is coloured, how much room there is. Out: pixels and the geometry of cells.
+// Draws one head's matrix, or a part of it, with token labels: integer cells, sink set apart, masked cells hatched.
+// In: weights (NaN = masked) of cells that cover one token or many, how they are coloured, how much room there is.
+// Out: pixels, reduced by maximum where cells are smaller than they, and the geometry of cells.
 import { css, pixels } from "../shared/colour";
 import { shorten } from "../shared/format";
 import type { Theme } from "../shared/theme";
 import type { Matrix } from "./data";
-import { positions, type Scale } from "./scale";
+import { positions, type Scale, signedPosition } from "./scale";
+import { type Span, size, type Viewport } from "./viewport";
 
 /** Where cells are, in CSS pixels of the canvas. */
 export interface MatrixGeometry {
@@ -15,19 +17,29 @@ export interface MatrixGeometry {
   /** Size of one row and column of the matrix; may be below one pixel. */
   readonly cellX: number;
   readonly cellY: number;
-  /** Gap after the first column. */
+  /** Width of the first key's column where it stands apart, and the gap after it; 0 where it does not. */
+  readonly first: number;
   readonly gap: number;
+  /** Rows and keys that are shown, and the first of them. */
   readonly rows: number;
   readonly keys: number;
+  readonly row0: number;
+  readonly key0: number;
 }
 
 export interface MatrixLabels {
   readonly rows: readonly string[];
   readonly keys: readonly string[];
   readonly kinds: readonly string[];
+  /** Cells too small for every token's name carry positions; else every k-th token is named. */
+  readonly positions?: boolean;
 }
 
 const MOST_CELL = 22;
+/** A first token that stands apart is at least so wide, so that it is seen among thousands. */
+const LEAST_SINK = 3;
+/** From this size on every cell can be named. */
+export const NAMED_CELL = 9;
 
 /** Fits a matrix into `room` CSS pixels. At 2 device pixels per cell and up, cells are whole device pixels. */
 export function matrixGeometry(
@@ -39,9 +51,11 @@ export function matrixGeometry(
 ): MatrixGeometry {
   const wide = room.width - room.left - 2;
   const gap = sinkAside && keys > 1 ? Math.max(3, Math.min(6, Math.round(wide / 60))) : 0;
-  const device = Math.floor(((wide - gap) * ratio) / Math.max(rows, keys));
-  const whole = device >= 2 ? device / ratio : (wide - gap) / Math.max(rows, keys);
-  const cell = Math.min(MOST_CELL, whole);
+  const most = Math.max(rows, keys);
+  const device = Math.floor(((wide - gap) * ratio) / most);
+  const thin = gap > 0 && device < LEAST_SINK * ratio;
+  const rest = Math.floor((wide - gap - (thin ? LEAST_SINK : 0)) * ratio) / ratio;
+  const cell = Math.min(MOST_CELL, device >= 2 ? device / ratio : rest / most);
   return {
     width: room.width,
     height: room.top + rows * cell + 2,
@@ -49,24 +63,99 @@ export function matrixGeometry(
     top: room.top,
     cellX: cell,
     cellY: cell,
+    first: gap === 0 ? 0 : thin ? LEAST_SINK : cell,
     gap,
     rows,
     keys,
+    row0: 0,
+    key0: 0,
   };
+}
+
+/** A part of a matrix on the same canvas as the whole of it; it shows a little more where whole pixels leave room. */
+export function viewGeometry(
+  whole: MatrixGeometry,
+  room: { left: number; top: number },
+  view: Viewport,
+  ratio: number,
+): MatrixGeometry {
+  const right = columnX(whole, whole.keys - 1) + whole.cellX;
+  const bottom = whole.top + whole.rows * whole.cellY;
+  const aside = view.keys[0] === 0 && whole.gap > 0;
+  const gap = aside ? whole.gap : 0;
+  const y = fitted(view.rows, whole.rows, bottom - room.top, ratio);
+  const plain = fitted(view.keys, whole.keys, right - room.left - gap, ratio);
+  const thin = aside && plain.cell < LEAST_SINK;
+  const x = thin ? fitted(view.keys, whole.keys, right - room.left - gap - LEAST_SINK, ratio) : plain;
+  return {
+    width: whole.width,
+    height: whole.height,
+    left: room.left,
+    top: room.top,
+    cellX: x.cell,
+    cellY: y.cell,
+    first: aside ? (thin ? LEAST_SINK : x.cell) : 0,
+    gap,
+    rows: size(y.span),
+    keys: size(x.span),
+    row0: y.span[0],
+    key0: x.span[0],
+  };
+}
+
+/** Cells of whole device pixels where they have two or more, and as many of them as fit. */
+function fitted(span: Span, n: number, room: number, ratio: number): { cell: number; span: Span } {
+  const pixels = Math.floor(room * ratio);
+  const device = Math.floor(pixels / size(span));
+  if (device < 2) return { cell: pixels / ratio / size(span), span };
+  const count = Math.min(n, Math.floor(pixels / device));
+  const from = Math.max(0, Math.min(span[0], n - count));
+  return { cell: device / ratio, span: [from, from + count] };
 }
 
 /** x of the left edge of a column. */
 export function columnX(g: MatrixGeometry, key: number): number {
-  return g.left + key * g.cellX + (key > 0 ? g.gap : 0);
+  const at = key - g.key0;
+  return g.gap === 0 || at === 0 ? g.left + at * g.cellX : g.left + g.first + g.gap + (at - 1) * g.cellX;
+}
+
+/** Width of a column. */
+export function columnWidth(g: MatrixGeometry, key: number): number {
+  return g.gap > 0 && key === g.key0 ? g.first : g.cellX;
+}
+
+/** y of the upper edge of a row. */
+export function rowY(g: MatrixGeometry, row: number): number {
+  return g.top + (row - g.row0) * g.cellY;
+}
+
+/** Right edge of the last column. */
+export function rightOf(g: MatrixGeometry): number {
+  return columnX(g, g.key0 + g.keys - 1) + columnWidth(g, g.key0 + g.keys - 1);
+}
+
+/** The cells under one CSS pixel, null outside the matrix. */
+export function blockAt(g: MatrixGeometry, x: number, y: number): Viewport | null {
+  const dy = y - g.top;
+  const dx = x - g.left;
+  if (dx < 0 || dy < 0 || dy >= g.rows * g.cellY || x >= rightOf(g)) return null;
+  const row = Math.floor(dy / g.cellY);
+  const rows: Span = [
+    g.row0 + row,
+    g.row0 + Math.min(g.rows, Math.max(row + 1, Math.floor((dy + 1) / g.cellY))),
+  ];
+  if (g.gap > 0 && dx < g.first + g.gap) return { rows, keys: [g.key0, g.key0 + 1] };
+  const skip = g.gap > 0 ? 1 : 0;
+  const rest = dx - (skip ? g.first + g.gap : 0);
+  const key = skip + Math.floor(rest / g.cellX);
+  const last = Math.max(key + 1, skip + Math.floor((rest + 1) / g.cellX));
+  return { rows, keys: [g.key0 + Math.min(key, g.keys - 1), g.key0 + Math.min(g.keys, last)] };
 }
 
 /** The cell under a point, null outside the matrix. */
 export function cellAt(g: MatrixGeometry, x: number, y: number): [number, number] | null {
-  const row = Math.floor((y - g.top) / g.cellY);
-  const dx = x - g.left;
-  const key = dx < g.cellX + g.gap ? 0 : Math.floor((dx - g.gap) / g.cellX);
-  if (dx < 0 || row < 0 || row >= g.rows || key < 0 || key >= g.keys) return null;
-  return [row, key];
+  const block = blockAt(g, x, y);
+  return block && [block.rows[0], block.keys[0]];
 }
 
 /** Room for row labels and rotated column labels; both 0 where tokens cannot be named. */
@@ -87,12 +176,24 @@ export function labelRoom(
 
 const ANGLE = (58 * Math.PI) / 180;
 
+/** Which tokens the cells of a matrix stand for. */
+export interface Covers extends Viewport {
+  /** The first cell of each row is the first key alone; the others share the rest. */
+  readonly sink: boolean;
+}
+
 export interface MatrixPicture {
   readonly matrix: Matrix;
+  /** Without it every cell is one row and one key, counted from 0. */
+  readonly covers?: Covers;
   readonly geometry: MatrixGeometry;
   readonly labels: MatrixLabels | null;
   readonly scale: Scale;
   readonly sinkAside: boolean;
+  /** The end of the linear scale; without it the greatest value of this matrix. */
+  readonly most?: number | undefined;
+  /** Values of both signs up to this magnitude, on the diverging ramp; `scale` does not matter then. */
+  readonly signed?: number;
   readonly causal: boolean;
   /** A small picture: masked cells stay empty, not hatched. */
   readonly plain?: boolean;
@@ -110,83 +211,113 @@ export function paintMatrix(canvas: HTMLCanvasElement, p: MatrixPicture): void {
   canvas.height = Math.round(g.height * ratio);
   canvas.style.width = `${g.width}px`;
   canvas.style.height = `${g.height}px`;
-  const spans = paintCells(ctx, p);
+  const runs = paintCells(ctx, p);
   ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
-  if (!p.plain) paintMasked(ctx, p, spans);
+  if (!p.plain) paintMasked(ctx, p, runs);
   if (p.labels) paintLabels(ctx, p, p.labels);
 }
 
 /** A run of masked pixels in one row of pixels: [y, x from, x to, future], in device pixels. */
-type Span = readonly [number, number, number, boolean];
+type Run = readonly [number, number, number, boolean];
 
-/** Fills the cells by maximum, returns the masked runs. */
-function paintCells(ctx: CanvasRenderingContext2D, p: MatrixPicture): Span[] {
-  const { geometry: g, ratio, matrix } = p;
-  const size = { x: Math.round((g.keys * g.cellX + g.gap) * ratio), y: Math.round(g.rows * g.cellY * ratio) };
-  const left = Math.round(g.left * ratio);
-  const top = Math.round(g.top * ratio);
-  if (size.x <= 0 || size.y <= 0) return [];
-  const image = ctx.createImageData(size.x, size.y);
+/** Fills the cells by maximum (by magnitude where there are signs), returns the masked runs. */
+function paintCells(ctx: CanvasRenderingContext2D, p: MatrixPicture): Run[] {
+  const { geometry: g, ratio, matrix, theme } = p;
+  const pixelsX = Math.round((rightOf(g) - g.left) * ratio);
+  const pixelsY = Math.round(g.rows * g.cellY * ratio);
+  if (pixelsX <= 0 || pixelsY <= 0) return [];
+  const image = ctx.createImageData(pixelsX, pixelsY);
   const target = new Uint32Array(image.data.buffer);
-  const table = pixels(p.theme.sequential, p.theme.paper);
-  const line = g.cellX >= 7 ? Math.max(1, Math.round(ratio * 0.75)) : 0;
-  const columns = pixelRanges(g.keys, g.cellX * ratio, Math.round(g.gap * ratio), size.x, line);
-  const rows = pixelRanges(g.rows, g.cellY * ratio, 0, size.y, line);
-  const positionOf = positions(matrix, p.scale, p.sinkAside);
+  const table = pixels(p.signed === undefined ? theme.sequential : theme.diverging, theme.paper);
+  const line = (cell: number) => (cell >= 7 ? Math.max(1, Math.round(ratio * 0.75)) : 0);
+  const first = Math.round(g.first * ratio);
+  const columns = pixelRanges(
+    g.key0,
+    g.keys,
+    pixelsX,
+    { first, gap: Math.round(g.gap * ratio) },
+    line(g.cellX),
+  );
+  const rows = pixelRanges(g.row0, g.rows, pixelsY, { first: 0, gap: 0 }, line(g.cellY));
+  const covers = p.covers ?? { rows: [0, matrix.rows], keys: [0, matrix.keys], sink: false };
+  const across = cellsOf(columns, covers.keys, matrix.keys, covers.sink);
+  const down = cellsOf(rows, covers.rows, matrix.rows, false);
+  const positionOf =
+    p.signed === undefined
+      ? positions(matrix, p.scale, p.sinkAside, covers.keys[0] === 0, p.most)
+      : () => signedPosition(p.signed!);
   // Where all rows share one scale, the largest weight is found first and coloured once.
-  const shared = p.scale === "row" ? null : positionOf(0);
-  const spans: Span[] = [];
-  const reduced = new Float32Array(size.x);
-  let above = { key: "", spans: 0 };
-  for (let y = 0; y < size.y; y++) {
-    const [r0, r1] = [rows.from[y]!, rows.to[y]!];
-    const key = `${r0},${r1}`;
-    const started = spans.length;
+  const shared = p.scale === "row" && p.signed === undefined ? null : positionOf(0);
+  const runs: Run[] = [];
+  const reduced = new Float32Array(pixelsX);
+  let above = { key: "", runs: 0 };
+  for (let y = 0; y < pixelsY; y++) {
+    const [r0, r1] = [down.from[y]!, down.to[y]!];
+    const key = `${r0},${r1},${rows.from[y]}`;
+    const started = runs.length;
     // A line between cells has no colour, but the hatching goes through it.
     if (r0 > r1 || key === above.key) {
-      if (r0 <= r1) target.copyWithin(y * size.x, (y - 1) * size.x, y * size.x);
-      for (const [, from, to, future] of spans.slice(above.spans)) spans.push([y, from, to, future]);
+      if (r0 <= r1) target.copyWithin(y * pixelsX, (y - 1) * pixelsX, y * pixelsX);
+      for (const [, from, to, future] of runs.slice(above.runs, started)) runs.push([y, from, to, future]);
     } else {
       reduced.fill(Number.NaN);
-      for (let r = r0; r <= r1; r++) reduceRow(matrix, r, shared ? null : positionOf(r), columns, reduced);
-      colourRow(reduced, shared, table, target.subarray(y * size.x, (y + 1) * size.x));
-      for (const [from, to] of maskedRuns(reduced, columns))
-        spans.push([y, from, to, columns.from[from]! > r0]);
+      for (let r = r0; r <= r1; r++)
+        reduceRow(matrix, r, shared ? null : positionOf(r), across, p.signed !== undefined, reduced);
+      colourRow(reduced, shared, table, target.subarray(y * pixelsX, (y + 1) * pixelsX));
+      for (const [from, to] of maskedRuns(reduced, across))
+        runs.push([y, from, to, columns.from[from]! > rows.from[y]!]);
     }
-    above = { key: r0 > r1 ? "" : key, spans: started };
+    above = { key: r0 > r1 ? "" : key, runs: started };
   }
-  ctx.putImageData(image, left, top);
-  return spans;
+  ctx.putImageData(image, Math.round(g.left * ratio), Math.round(g.top * ratio));
+  return runs;
 }
 
-/** For each pixel the cells it shows, from..to; from > to on a line between cells. */
+interface Ranges {
+  readonly from: Int32Array;
+  readonly to: Int32Array;
+}
+
+/** For each pixel the tokens it shows, from..to; from > to on a line between cells. */
 function pixelRanges(
+  start: number,
   n: number,
-  cell: number,
-  gap: number,
-  size: number,
+  count: number,
+  aside: { first: number; gap: number },
   line: number,
-): { from: Int32Array; to: Int32Array } {
-  const from = new Int32Array(size).fill(1);
-  const to = new Int32Array(size);
-  for (let x = 0; x < size; x++) {
-    const first = x < Math.round(cell);
-    const inGap = !first && x < Math.round(cell) + gap;
-    const at = first ? x : x - gap;
-    if (inGap) continue;
-    if (cell >= 2) {
-      const c = Math.min(n - 1, Math.floor(at / cell));
-      if (line > 0 && at - Math.round(c * cell) >= Math.round(cell) - line) continue;
-      from[x] = to[x] = c;
-    } else {
-      from[x] = Math.min(n - 1, Math.floor(at / cell));
-      to[x] = Math.min(n - 1, Math.max(from[x]!, Math.ceil((at + 1) / cell) - 1));
-    }
+): Ranges {
+  const from = new Int32Array(count).fill(1);
+  const to = new Int32Array(count);
+  const skip = aside.gap > 0 ? 1 : 0;
+  const begin = skip ? aside.first + aside.gap : 0;
+  const [rest, pixels] = [n - skip, count - begin];
+  const cell = pixels / rest;
+  for (let x = 0; x < count; x++) {
+    if (skip && x < aside.first - line) from[x] = to[x] = start;
+    if (x < begin) continue;
+    const at = x - begin;
+    const c = Math.floor((at * rest) / pixels);
+    if (line > 0 && at - Math.round(c * cell) >= Math.round(cell) - line) continue;
+    from[x] = start + skip + c;
+    to[x] = start + skip + Math.max(c, Math.floor(((at + 1) * rest) / pixels) - 1);
   }
   return { from, to };
 }
 
-type Ranges = ReturnType<typeof pixelRanges>;
+/** The same pixels as cells of a matrix that covers `span`; from > to also where it covers nothing of a pixel. */
+function cellsOf(tokens: Ranges, span: Span, cells: number, sink: boolean): Ranges {
+  const skip = sink && span[0] === 0 ? 1 : 0;
+  const [start, n, m] = [span[0] + skip, size(span) - skip, cells - skip];
+  const cellOf = (t: number) => (t < start ? 0 : skip + Math.ceil(((t - start + 1) * m) / n) - 1);
+  const from = tokens.from.slice();
+  const to = tokens.to.slice();
+  for (let x = 0; x < from.length; x++) {
+    if (from[x]! > to[x]!) continue;
+    const [a, b] = [Math.max(from[x]!, span[0]), Math.min(to[x]!, span[1] - 1)];
+    [from[x], to[x]] = a > b ? [1, 0] : [cellOf(a), cellOf(b)];
+  }
+  return { from, to };
+}
 
 /** Takes one row of the matrix into a row of pixels, by maximum; as weights, or as positions of this row's own scale. */
 function reduceRow(
@@ -194,6 +325,7 @@ function reduceRow(
   row: number,
   position: ((w: number) => number) | null,
   columns: Ranges,
+  signed: boolean,
   out: Float32Array,
 ): void {
   const base = row * matrix.keys;
@@ -201,11 +333,11 @@ function reduceRow(
     let most = Number.NaN;
     for (let k = columns.from[x]!; k <= columns.to[x]!; k++) {
       const w = matrix.data[base + k]!;
-      if (w > most || Number.isNaN(most)) most = w;
+      if (signed ? !(Math.abs(w) <= Math.abs(most)) : w > most || Number.isNaN(most)) most = w;
     }
     if (Number.isNaN(most)) continue;
     const v = position ? position(most) : most;
-    if (!(v <= out[x]!)) out[x] = v;
+    if (signed ? !(Math.abs(v) <= Math.abs(out[x]!)) : !(v <= out[x]!)) out[x] = v;
   }
 }
 
@@ -237,9 +369,9 @@ function maskedRuns(values: Float32Array, columns: Ranges): [number, number][] {
 }
 
 /** Hatches what a query may not see because it comes later; what lies outside its window stays paper behind a dashed edge. */
-function paintMasked(ctx: CanvasRenderingContext2D, p: MatrixPicture, spans: readonly Span[]): void {
+function paintMasked(ctx: CanvasRenderingContext2D, p: MatrixPicture, runs: readonly Run[]): void {
   const { geometry: g, ratio, theme } = p;
-  if (spans.length === 0) return;
+  if (runs.length === 0) return;
   const hatch = hatching(ctx, theme, ratio);
   ctx.save();
   ctx.setTransform(1, 0, 0, 1, 0, 0);
@@ -247,7 +379,7 @@ function paintMasked(ctx: CanvasRenderingContext2D, p: MatrixPicture, spans: rea
   const left = Math.round(g.left * ratio);
   const top = Math.round(g.top * ratio);
   const edge: [number, number][] = [];
-  for (const [y, from, to, future] of spans) {
+  for (const [y, from, to, future] of runs) {
     if (future || !p.causal) ctx.rect(left + from, top + y, to - from, 1);
     else edge.push([left + to, top + y]);
   }
@@ -279,8 +411,8 @@ function onPaper(ctx: CanvasRenderingContext2D, theme: Theme, words: string, x: 
 
 function nameMask(ctx: CanvasRenderingContext2D, p: MatrixPicture): void {
   const { geometry: g, theme } = p;
-  const width = g.keys * g.cellX + g.gap;
-  if (width < 220 || g.rows < 3) return;
+  const width = rightOf(g) - g.left;
+  if (width < 220 || g.rows < 3 || g.row0 > 0 || g.key0 + g.keys < g.row0 + g.rows) return;
   const words = "masked (future tokens)";
   ctx.font = `10px ${theme.sans}`;
   const w = ctx.measureText(words).width;
@@ -315,23 +447,39 @@ export function hatching(ctx: CanvasRenderingContext2D, theme: Theme, ratio: num
 /** Row and column labels: every token where there is room, every k-th where it is tight, positions where words say nothing. */
 function paintLabels(ctx: CanvasRenderingContext2D, p: MatrixPicture, labels: MatrixLabels): void {
   const { geometry: g } = p;
-  paintAxis(ctx, labels.rows, labels.kinds, g.rows, g.cellY, p.query, (i, name, loud, quiet) => {
-    const y = g.top + (i + 0.5) * g.cellY;
-    write(ctx, p.theme, name, { loud, quiet, size: labelSize(g.cellY), align: "right" }, g.left - 7, y, 0);
-  });
-  paintAxis(ctx, labels.keys, labels.kinds, g.keys, g.cellX, p.key, (i, name, loud, quiet) => {
-    const x = columnX(g, i) + g.cellX / 2;
+  const rows: Axis = {
+    names: labels.rows,
+    from: g.row0,
+    to: g.row0 + g.rows,
+    cell: g.cellY,
+    chosen: p.query,
+  };
+  const keys: Axis = { names: labels.keys, from: g.key0, to: g.key0 + g.keys, cell: g.cellX, chosen: p.key };
+  paintAxis(ctx, labels, rows, (i, name, loud, quiet) => {
+    const y = rowY(g, i) + g.cellY / 2;
     write(
       ctx,
       p.theme,
       name,
-      { loud, quiet, size: labelSize(g.cellX), align: "left" },
+      { loud, quiet, size: labelSize(labels, g.cellY), align: "right" },
+      g.left - 7,
+      y,
+      0,
+    );
+  });
+  paintAxis(ctx, labels, keys, (i, name, loud, quiet) => {
+    const x = columnX(g, i) + columnWidth(g, i) / 2;
+    write(
+      ctx,
+      p.theme,
+      name,
+      { loud, quiet, size: labelSize(labels, g.cellX), align: "left" },
       x - 1,
       g.top - 6,
       -ANGLE,
     );
   });
-  if (p.query !== null && !named(g.cellY)) nameQuery(ctx, p, labels, p.query);
+  if (p.query !== null && !named(labels, g.cellY)) nameQuery(ctx, p, labels, p.query);
 }
 
 /** Every k-th token is named: those between have no room. */
@@ -340,8 +488,8 @@ function labelStep(cell: number): number {
 }
 
 /** Whether cells are large enough for the tokens themselves; else axes carry positions. */
-function named(cell: number): boolean {
-  return labelStep(cell) <= 4;
+function named(labels: MatrixLabels, cell: number): boolean {
+  return labels.positions ? cell >= NAMED_CELL : labelStep(cell) <= 4;
 }
 
 /** Where the axes carry positions, the query's line says its token, if the masked part has room for it. */
@@ -355,32 +503,36 @@ function nameQuery(
   ctx.font = `600 11px ${theme.sans}`;
   ctx.fillStyle = css(theme.accentText);
   const words = `query \u2068${shorten(labels.rows[query] ?? "")}\u2069 ${query}`;
-  const right = g.left + g.keys * g.cellX + g.gap;
+  const right = rightOf(g);
   const width = ctx.measureText(words).width;
-  if (!p.causal || (g.keys - query) * g.cellX < width + 16) return;
-  const y = g.top + (query + 0.5) * g.cellY;
+  if (!p.causal || g.row0 > 0 || g.key0 > 0 || (g.keys - query) * g.cellX < width + 16) return;
+  const y = rowY(g, query) + g.cellY / 2;
   onPaper(ctx, theme, words, right - width - 4, y > g.top + 20 ? y - 11 : y + 12);
+}
+
+interface Axis {
+  readonly names: readonly string[];
+  readonly from: number;
+  readonly to: number;
+  readonly cell: number;
+  readonly chosen: number | null;
 }
 
 function paintAxis(
   ctx: CanvasRenderingContext2D,
-  names: readonly string[],
-  kinds: readonly string[],
-  n: number,
-  cell: number,
-  chosen: number | null,
+  labels: MatrixLabels,
+  { names, from, to, cell, chosen }: Axis,
   draw: (i: number, name: string, loud: boolean, quiet: boolean) => void,
 ): void {
-  const every = labelStep(cell);
-  const numbers = !named(cell);
-  const step = numbers ? roundStep(26 / cell) : every;
+  const numbers = !named(labels, cell);
+  const every = numbers ? roundStep(26 / cell) : labels.positions ? 1 : labelStep(cell);
   ctx.direction = "ltr";
-  for (let i = 0; i < n; i++) {
+  for (let i = from; i < to; i++) {
     const mine = i === chosen;
     const near = chosen !== null && Math.abs(chosen - i) * cell < 12;
-    if (!mine && (i % step !== 0 || (near && every > 1))) continue;
+    if (!mine && (i % every !== 0 || (near && every > 1))) continue;
     const name = numbers ? String(i) : shorten(names[i] ?? String(i));
-    draw(i, name, mine, (numbers && !mine) || (kinds[i] ?? "normal") !== "normal");
+    draw(i, name, mine, (numbers && !mine) || (labels.kinds[i] ?? "normal") !== "normal");
   }
   ctx.textAlign = "left";
 }
@@ -390,8 +542,8 @@ export function roundStep(least: number): number {
   for (let ten = 1; ; ten *= 10) for (const k of [1, 2, 5]) if (k * ten >= least) return k * ten;
 }
 
-function labelSize(cell: number): number {
-  return cell < 11.5 && named(cell) ? 10 : 11;
+function labelSize(labels: MatrixLabels, cell: number): number {
+  return cell < 11.5 && named(labels, cell) ? 10 : 11;
 }
 
 interface Pen {

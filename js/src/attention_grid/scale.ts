@@ -22,31 +22,40 @@ export function automaticMaximum(matrix: Matrix, sinkAside: boolean): number {
   return most > 0 ? most : 1;
 }
 
-/** The largest weight of one row without the sink; the sink itself where there is nothing else. */
-export function rowMaximum(matrix: Matrix, row: number): number {
+/** The largest weight of one row; with `sink` without its first cell, unless there is nothing else. */
+export function rowMaximum(matrix: Matrix, row: number, sink: boolean): number {
   let most = 0;
   const start = row * matrix.keys;
-  for (let k = 1; k < matrix.keys; k++) {
+  for (let k = sink ? 1 : 0; k < matrix.keys; k++) {
     const v = matrix.data[start + k]!;
     if (v > most) most = v;
   }
   return most > 0 ? most : matrix.data[start] || 1;
 }
 
-/** For each row of a matrix, the function from weight to ramp position. */
+/**
+ * For each row of a matrix, the function from weight to ramp position. `sink`: the first column is the first token.
+ * `most` ends the linear scale; without it the largest weight here does.
+ */
 export function positions(
   matrix: Matrix,
   scale: Scale,
   sinkAside: boolean,
+  sink = true,
+  most = scale === "linear" ? automaticMaximum(matrix, sinkAside && sink) : 1,
 ): (row: number) => (weight: number) => number {
   if (scale === "log") return () => logPosition;
   if (scale === "row")
     return (row) => {
-      const most = rowMaximum(matrix, row);
-      return (w) => Math.min(1, w / most);
+      const own = rowMaximum(matrix, row, sink);
+      return (w) => Math.min(1, w / own);
     };
-  const most = automaticMaximum(matrix, sinkAside);
   return () => (w) => Math.min(1, w / most);
+}
+
+/** From a value of either sign to the diverging ramp, whose middle is 0. */
+export function signedPosition(limit: number): (value: number) => number {
+  return (v) => Math.max(0, Math.min(1, 0.5 + v / (2 * (limit || 1))));
 }
 
 const clampCode = (c: number) => Math.max(0, Math.min(255, Math.round(c)));
