@@ -336,13 +336,32 @@ class Trace:
 
     @property
     def experts(self) -> dict[int, tuple[Array, Array]]:
-        """Per layer with experts: ids int32 (n, used) and their weights float32 (n, used); empty without experts."""
+        """Per layer with experts: ids int32 (n, used) and their weights float32 (n, used); empty without experts.
+
+        A weight is what llama.cpp multiplied the expert's output with, NaN where it multiplies with none. Which tokens
+        the rows are: `expert_tokens`. Nothing is there before the run has ended.
+        """
+        if not self.telemetry:
+            return {}
         layers = sorted(int(name.split(".")[1]) for name in self._arrays if name.startswith("expert_ids."))
         found = {}
         for layer in layers:
             rows = self._rows.get(f"expert_ids.{layer}", slice(None))
-            found[layer] = self._arrays[f"expert_ids.{layer}"][rows], self._arrays[f"expert_weights.{layer}"][rows]
+            ids, weights = self._arrays[f"expert_ids.{layer}"], self._arrays.get(f"expert_weights.{layer}")
+            weights = np.full(ids.shape, np.nan, np.float32) if weights is None else weights
+            found[layer] = ids[rows], weights[rows]
         return found
+
+    def expert_tokens(self, layer: int) -> Array:
+        """int32 (n,): the tokens that the rows of ``experts[layer]`` stand for.
+
+        All, except in the last layer: llama.cpp computes it only for the tokens whose logits were asked for.
+        """
+        if layer not in self.experts:
+            having = _ranges(list(self.experts))
+            others = f"layers {having} have" if having else "no layer of this trace has"
+            raise CaptureUnavailable(f"layer {layer} has no experts here; {others}")
+        return np.asarray(self._rows.get(f"expert_ids.{layer}", range(len(self.token_ids))), np.int32)
 
     # -------------------------------------------------------------- provenance
 
