@@ -4,21 +4,29 @@ In: the arrays that llama.cpp multiplied. Out: float32 matrices of single heads;
 """
 
 from .masks import Mask
+from .normalizers import normalizers
 from .reduce import Reduced, reduce
-from .replay import Scoring, check, output, replay, stages
+from .replay import Scoring, alibi_slopes, check, output, replay, stages
 from .statistics import STATISTICS, name_head
+from .sums import looks, seen
 from .thumbnails import decode_thumbnail
+from .tiles import tile
 
 __all__ = [
     "STATISTICS",
     "Mask",
     "Reduced",
     "Scoring",
+    "alibi_slopes",
     "check",
     "decode_thumbnail",
+    "looks",
     "name_head",
+    "normalizers",
     "output",
     "reduce",
     "replay",
+    "seen",
     "stages",
+    "tile",
 ]

@@ -81,10 +81,10 @@ class Mask:
         """Number of query rows."""
         return int(self.first.shape[0])
 
-    def visible(self, rows: Rows, keys: int) -> Array:
-        """bool (rows, keys): which keys each of these rows sees."""
+    def visible(self, rows: Rows, keys: int, chosen: Rows = slice(None)) -> Array:
+        """bool (rows, keys): which of so many keys, or of those chosen among them, each of these rows sees."""
         xp = namespace(self.first)
-        j = xp.arange(keys, dtype=xp.int32)[None, :]
+        j = select(xp.arange(keys, dtype=xp.int32), chosen)[None, :]
         seen = (j >= select(self.first, rows)[:, None]) & (j < select(self.stop, rows)[:, None])
         if self.bits is None:
             return seen
@@ -92,7 +92,7 @@ class Mask:
         missing = keys - bits.shape[1]
         if missing > 0:
             bits = xp.concat([bits, xp.zeros((bits.shape[0], missing), dtype=xp.bool)], axis=1)
-        return seen & bits
+        return seen & select(bits, chosen, axis=1)
 
     def visible_counts(self) -> Array:
         """int32 (rows,): number of keys that each row sees."""

@@ -190,44 +190,64 @@ def replay_heads(s: Scoring, start: int, stop: int, rows: Rows, stage: str = "so
     """float32 (stop - start, rows, keys): heads of one KV head at one stage."""
     if stage not in stages(s):
         raise ValueError(f"stage {stage!r} does not exist here: choose one of {', '.join(stages(s))}")
-    heads = slice(start, stop)
-    x = _scores(s, heads, rows)
+    if stage == "softmax":
+        return _softmax(s, slice(start, stop), score_heads(s, start, stop, rows))
+    return score_heads(s, start, stop, rows, stage=stage)
+
+
+@np.errstate(**QUIET)  # type: ignore[arg-type]
+def score_heads(
+    s: Scoring, start: int, stop: int, rows: Rows, keys: Rows = slice(None), stage: str = "masked"
+) -> Array:
+    """float32 (stop - start, rows, keys): heads of one KV head and some keys at a stage before the softmax."""
+    part = _Part(slice(start, stop), rows, keys)
+    x = _scores(s, part)
     for name in stages(s):
-        x = _STEPS[name](s, heads, rows, x)
+        x = _STEPS[name](s, part, x)
         if name == stage:
             break
     return x
 
 
-def _scores(s: Scoring, heads: slice, rows: Rows) -> Array:
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """What is computed at once."""
+
+    heads: slice
+    rows: Rows
+    keys: Rows
+
+
+def _scores(s: Scoring, part: _Part) -> Array:
     """q k^T with one product for all heads that share their keys."""
     xp = namespace(s.q)
-    q = float32(select(s.q[heads, ...], rows, axis=1))
-    k = float32(s.k[heads.start // s.group, ...])
-    return xp.reshape(xp.reshape(q, (-1, q.shape[2])) @ k.T, (q.shape[0], q.shape[1], s.keys))
+    q = float32(select(s.q[part.heads, ...], part.rows, axis=1))
+    k = float32(select(s.k[part.heads.start // s.group, ...], part.keys))
+    return xp.reshape(xp.reshape(q, (-1, q.shape[2])) @ k.T, (q.shape[0], q.shape[1], k.shape[0]))
 
 
-def _cap(s: Scoring, heads: slice, rows: Rows, x: Array) -> Array:
+def _cap(s: Scoring, part: _Part, x: Array) -> Array:
     cap = float(s.soft_cap)  # a NumPy scalar would turn everything into float64
     return namespace(x).tanh(x / cap) * cap
 
 
-def _add_bias(s: Scoring, heads: slice, rows: Rows, x: Array) -> Array:
+def _add_bias(s: Scoring, part: _Part, x: Array) -> Array:
     assert s.bias is not None
-    return x + float32(select(s.bias[heads, ...], rows, axis=1))
+    return x + float32(select(select(s.bias[part.heads, ...], part.rows, axis=1), part.keys, axis=2))
 
 
-def _mask(s: Scoring, heads: slice, rows: Rows, x: Array) -> Array:
+def _mask(s: Scoring, part: _Part, x: Array) -> Array:
     if s.mask is None:
         return x
     xp = namespace(x)
     if s.mask.distance and s.max_bias > 0:
-        slopes = xp.asarray(alibi_slopes(s.heads, s.max_bias)[heads], dtype=xp.float32)
-        x = x + slopes[:, None, None] * distance_values(s, rows)[None, ...]
-    return xp.where(s.mask.visible(rows, s.keys)[None, ...], x, xp.asarray(-xp.inf, dtype=xp.float32))
+        slopes = xp.asarray(alibi_slopes(s.heads, s.max_bias)[part.heads], dtype=xp.float32)
+        x = x + slopes[:, None, None] * distance_values(s, part.rows, part.keys)[None, ...]
+    visible = s.mask.visible(part.rows, s.keys, part.keys)
+    return xp.where(visible[None, ...], x, xp.asarray(-xp.inf, dtype=xp.float32))
 
 
-def _softmax(s: Scoring, heads: slice, rows: Rows, x: Array) -> Array:
+def _softmax(s: Scoring, heads: slice, x: Array) -> Array:
     xp = namespace(x)
     zero, one = xp.asarray(0.0, dtype=xp.float32), xp.asarray(1.0, dtype=xp.float32)
     top = xp.max(x, axis=-1, keepdims=True)
@@ -241,12 +261,12 @@ def _softmax(s: Scoring, heads: slice, rows: Rows, x: Array) -> Array:
     return xp.where(x == -xp.inf, zero, e / xp.where(total == 0, one, total))  # 0 in rows that are NaN, too
 
 
-def distance_values(s: Scoring, rows: Rows) -> Array:
+def distance_values(s: Scoring, rows: Rows, keys: Rows = slice(None)) -> Array:
     """float32 (rows, keys): -|i - j|, rounded as the fused operation reads it (its masks are float16)."""
     assert s.mask is not None
     xp = namespace(s.q)
     i = select(xp.arange(s.rows, dtype=xp.float32) + float(s.mask.offset), rows)
-    value = -xp.abs(i[:, None] - xp.arange(s.keys, dtype=xp.float32)[None, :])
+    value = -xp.abs(i[:, None] - select(xp.arange(s.keys, dtype=xp.float32), keys)[None, :])
     return as_half(value) if s.fused else value
 
 
@@ -263,10 +283,9 @@ def alibi_slopes(heads: int, max_bias: float) -> list[float]:
 
 
 _STEPS = {
-    "scores": lambda s, heads, rows, x: x,
-    "scaled": lambda s, heads, rows, x: x * float(s.scale),
+    "scores": lambda s, part, x: x,
+    "scaled": lambda s, part, x: x * float(s.scale),
     "capped": _cap,
     "biased": _add_bias,
     "masked": _mask,
-    "softmax": _softmax,
 }
