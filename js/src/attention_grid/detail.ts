@@ -3,13 +3,15 @@
 import { css } from "../shared/colour";
 import { Cleanup, h, Timer } from "../shared/dom";
 import { count, smallWeight, weight } from "../shared/format";
-import type { GridData, Matrix } from "./data";
+import type { GridData, Head, Matrix } from "./data";
 import { queryName, tokenName } from "./names";
 import { Plate, type PlateState } from "./plate";
 import { type Reading, read } from "./reading";
 import type { Replay } from "./replay";
 import { type Cell, StagesView } from "./stages";
 import { TextStrip } from "./strip";
+import { SumsView } from "./sums";
+import { VectorsView } from "./vectors";
 import type { Source } from "./view";
 
 /** How the exact matrix of the locked head stands. */
@@ -22,7 +24,10 @@ export type HeadStatus =
 
 export interface DetailState extends PlateState {
   readonly status: HeadStatus;
+  /** The query, the key, and tokens that a sum goes over besides. */
   readonly tokens: readonly number[];
+  /** The heads that pass the filters, when some do not. */
+  readonly kept: readonly Head[] | null;
 }
 
 export interface DetailEvents {
@@ -42,6 +47,8 @@ export class DetailView {
   private readonly wait: Timer;
   readonly plate: Plate;
   private readonly stages: StagesView;
+  readonly vectors: VectorsView;
+  private readonly sums: SumsView;
   readonly strip: TextStrip;
   private data: GridData | null = null;
   private state: DetailState | null = null;
@@ -69,6 +76,12 @@ export class DetailView {
       tile: (head, { rows, keys }, stage, size) =>
         source.tile(head.layer, head.head, stage, [0, rows], [0, keys], size),
     });
+    this.vectors = new VectorsView(cleanup);
+    this.sums = new SumsView(cleanup, {
+      choose: (tokens) => events.tokens(tokens),
+      remove: (token) => this.addToSum(token),
+      sums: (...asked) => source.sums(...asked),
+    });
     this.strip = new TextStrip(cleanup, (token) => this.chooseInText(token));
     const right = h(
       "div",
@@ -76,8 +89,10 @@ export class DetailView {
       this.notice,
       this.sentence,
       this.stages.element,
+      this.vectors.element,
       this.among,
       this.strip.element,
+      this.sums.element,
     );
     this.element.append(this.plate.element, right);
     // The strips' width is the page's business: a host that swaps its style sheets has none for a moment.
@@ -193,8 +208,31 @@ export class DetailView {
   /** What of the chosen cell needs the head itself. */
   private showStages(state: DetailState): void {
     const { data, reading } = this;
-    if (!data || !reading || state.status.kind !== "exact") this.stages.hide();
-    else this.stages.show(data, state.status.replay, [reading.query, reading.key], state);
+    if (!data || !reading || state.status.kind !== "exact") {
+      for (const part of [this.stages, this.vectors, this.sums]) part.hide();
+      return;
+    }
+    const { replay } = state.status;
+    const { query, key } = reading;
+    this.stages.show(data, replay, [query, key], state);
+    this.vectors.show(data, replay, [query, key], state);
+    const more = state.tokens.slice(2);
+    const [looks, seen] = data.same
+      ? [
+          [query, ...more],
+          [query, ...more],
+        ]
+      : [[query], [key, ...more]];
+    this.sums.show(data, { looks, seen }, state);
+  }
+
+  /** Puts a token into the sum, or takes it out. */
+  private addToSum(token: number): void {
+    const { reading, data, state } = this;
+    if (!reading || !data || !state || token === (data.same ? reading.query : reading.key)) return;
+    const more = state.tokens.slice(2);
+    const rest = more.includes(token) ? more.filter((t) => t !== token) : [...more, token];
+    this.events.tokens([reading.query, reading.key, ...rest]);
   }
 
   /** One crosshair: the cell that is pointed at is marked in all pictures. */

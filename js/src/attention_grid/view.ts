@@ -5,8 +5,8 @@ import { count, plural, smallWeight, subscript, weight } from "../shared/format"
 import { Unavailable } from "../shared/kernel";
 import { applyTheme, sameTheme, type Theme, type ThemeChoice, watchTheme } from "../shared/theme";
 import { keyHints, Segmented, Toggle } from "./controls";
-import type { Filter, GridData, Head, LayerFacts, Matrix } from "./data";
-import { DetailView, type HeadStatus } from "./detail";
+import type { Facts, Filter, GridData, Head, LayerFacts, Matrix } from "./data";
+import { type DetailState, DetailView, type HeadStatus } from "./detail";
 import { FiltersView } from "./filters";
 import { describeHead, GridView, headWords } from "./grid";
 import type { Direction, Span, SumHeads, SumHow } from "./heads";
@@ -96,6 +96,9 @@ export class AttentionGridView {
   private status: HeadStatus = { kind: "loading" };
   private opened: Head | undefined;
   private openStart: number | null = null;
+  /** What the header and the detail show now: a frame of a filter or of a sort draws neither again. */
+  private headed: { facts: Facts; live: boolean } | null = null;
+  private detailed: { data: GridData; state: DetailState } | null = null;
   private panelFor = "";
   private firstPaint: number | null;
 
@@ -445,16 +448,17 @@ export class AttentionGridView {
       filtered,
       isolated: this.isolated,
       running: this.running,
+      until: Number.POSITIVE_INFINITY,
     });
     this.progress.show(data.facts);
     if (this.firstPaint !== null) {
       performance.measure("lt:first-paint", { start: this.firstPaint, end: performance.now() });
       this.firstPaint = null;
     }
-    this.renderDetail(locked);
+    this.renderDetail(locked, kept, filtered);
   }
 
-  private renderDetail(head: Head | undefined): void {
+  private renderDetail(head: Head | undefined, kept: Uint8Array, filtered: boolean): void {
     const { layout } = this.grid;
     if (!layout) {
       this.hint.hidden = true;
@@ -464,14 +468,16 @@ export class AttentionGridView {
     this.hint.hidden = head !== undefined || this.data.heads.length === 0;
     if (!head || !this.data.has(head)) {
       this.detail.hide();
+      this.detailed = null;
       return;
     }
-    const { state, theme, ratio } = this;
+    const { data, state, theme, ratio } = this;
     const width = layout.beside ? this.width - layout.width - BESIDE_GAP : this.width;
-    this.detail.show(this.data, {
+    const wanted: DetailState = {
       head,
       status: this.status,
       tokens: state.tokens,
+      kept: filtered ? this.data.heads.filter((h) => kept[h.index] === 1) : null,
       scale: state.scale,
       sinkAside: state.sinkAside,
       theme,
@@ -479,15 +485,20 @@ export class AttentionGridView {
       width,
       mode: layout.mode,
       beside: layout.beside,
-    });
+    };
+    if (this.detailed?.data === data && sameFields(this.detailed.state, wanted)) return;
+    this.detailed = { data, state: wanted };
+    this.detail.show(data, wanted);
     if (this.status.kind === "exact" && this.openStart !== null) {
       performance.measure("lt:open-head", { start: this.openStart, end: performance.now() });
       this.openStart = null;
     }
   }
 
-  private renderHeader(): void {
+  private renderHeader(again = false): void {
     const { facts } = this.data;
+    if (!again && this.headed?.facts === facts && this.headed.live === this.live) return;
+    this.headed = { facts, live: this.live };
     this.title.replaceChildren(h("b", {}, facts.title || "Attention"), h("span", {}, this.subtitle()));
     this.provenance.hidden = facts.provenance === "";
     this.provenance.classList.toggle("lt-stale", !this.live);
@@ -534,7 +545,7 @@ export class AttentionGridView {
     const done = await copyText(this.detailsText());
     this.provenanceText.textContent = done ? "Copied" : "Copying is not allowed here";
     this.announcer.say(this.provenanceText.textContent);
-    this.cleanup.later(1200, () => this.renderHeader());
+    this.cleanup.later(1200, () => this.renderHeader(true));
   }
 
   private renderPanel(kept: Uint8Array, filtered: boolean): void {
@@ -657,6 +668,7 @@ export class AttentionGridView {
       grid: this.grid,
       detail: this.detail.plate,
       strip: this.detail.strip,
+      vectors: this.detail.vectors,
       filters: this.filters,
     };
     const used =
@@ -744,4 +756,9 @@ function isNative(target: HTMLElement, event: KeyboardEvent): boolean {
 
 function exact(replay: Replay): HeadStatus {
   return { kind: "exact", replay, matrix: replay.matrix() };
+}
+
+/** Both have the very same values. */
+function sameFields<T extends object>(a: T, b: T): boolean {
+  return (Object.keys(a) as (keyof T)[]).every((key) => Object.is(a[key], b[key]));
 }
