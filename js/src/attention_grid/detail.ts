@@ -3,7 +3,7 @@
 import { css } from "../shared/colour";
 import { Cleanup, h, Timer } from "../shared/dom";
 import { count, smallWeight, weight } from "../shared/format";
-import type { GridData, Head, Matrix } from "./data";
+import type { GridData, Matrix } from "./data";
 import { queryName, tokenName } from "./names";
 import { Plate, type PlateState } from "./plate";
 import { type Reading, read } from "./reading";
@@ -26,8 +26,6 @@ export interface DetailState extends PlateState {
   readonly status: HeadStatus;
   /** The query, the key, and tokens that a sum goes over besides. */
   readonly tokens: readonly number[];
-  /** The heads that pass the filters, when some do not. */
-  readonly kept: readonly Head[] | null;
 }
 
 export interface DetailEvents {
@@ -129,6 +127,11 @@ export class DetailView {
     this.showStages(state);
     this.showAmong();
     this.strip.show(data, this.exact ? this.matrix : null, this.reading, state);
+  }
+
+  /** Which heads pass the filters, when some do not: sums may go over them. */
+  keep(kept: Uint8Array | null): void {
+    this.sums.keep(kept);
   }
 
   /** What the announcer says of the chosen cell. */

@@ -18,8 +18,6 @@ const PAUSE = 150;
 
 export interface SumsLook extends ProfileLook {
   readonly head: Head;
-  /** The heads that pass the filters, when some do not. */
-  readonly kept: readonly Head[] | null;
 }
 
 /** The tokens a sum goes over: queries that look, keys that are looked at. */
@@ -47,6 +45,7 @@ export class SumsView {
   private readonly profiles: Record<Direction, Profile>;
   private readonly pause: Timer;
   private chosen: { scope: Scope; how: SumHow } = { scope: "head", how: "mean" };
+  private kept: Uint8Array | null = null;
   private data: GridData | null = null;
   private tokens: SumTokens = { looks: [], seen: [] };
   private look: SumsLook | null = null;
@@ -121,6 +120,13 @@ export class SumsView {
     if (!this.ask() && repaint) this.draw();
   }
 
+  /** Other heads pass the filters, or all do. */
+  keep(kept: Uint8Array | null): void {
+    if (kept === this.kept) return;
+    this.kept = kept;
+    if (this.chosen.scope === "kept" && !this.element.hidden) this.ask();
+  }
+
   private set(change: Partial<typeof this.chosen>): void {
     this.chosen = { ...this.chosen, ...change };
     if (this.data && this.look) this.show(this.data, this.tokens, this.look);
@@ -140,8 +146,10 @@ export class SumsView {
       const own = data!.heads.filter((h) => h.layer === head.layer);
       return { heads: pairs(own), words: `${plural(own.length, "head")} of layer ${head.layer}` };
     }
-    if (this.chosen.scope === "kept" && look!.kept)
-      return { heads: pairs(look!.kept), words: `${plural(look!.kept.length, "kept head")}` };
+    if (this.chosen.scope === "kept" && this.kept) {
+      const own = data!.heads.filter((h) => this.kept?.[h.index] === 1);
+      return { heads: pairs(own), words: plural(own.length, "kept head") };
+    }
     if (this.chosen.scope === "head")
       return { heads: pairs([head]), words: `layer ${head.layer} head ${head.head}` };
     return { heads: "all", words: `all ${plural(data!.heads.length, "head")}` };

@@ -455,10 +455,11 @@ export class AttentionGridView {
       performance.measure("lt:first-paint", { start: this.firstPaint, end: performance.now() });
       this.firstPaint = null;
     }
-    this.renderDetail(locked, kept, filtered);
+    this.detail.keep(filtered ? kept : null);
+    this.renderDetail(locked);
   }
 
-  private renderDetail(head: Head | undefined, kept: Uint8Array, filtered: boolean): void {
+  private renderDetail(head: Head | undefined): void {
     const { layout } = this.grid;
     if (!layout) {
       this.hint.hidden = true;
@@ -477,7 +478,6 @@ export class AttentionGridView {
       head,
       status: this.status,
       tokens: state.tokens,
-      kept: filtered ? this.data.heads.filter((h) => kept[h.index] === 1) : null,
       scale: state.scale,
       sinkAside: state.sinkAside,
       theme,
