@@ -1,8 +1,8 @@
 // The arrays and the geometry behind the grid, on real data.
 import { describe, expect, test } from "vitest";
+import { maxReduce } from "../src/attention_grid/atlas";
 import { CODE_WEIGHT, FUTURE, floats, GridData, histogram, OUTSIDE, SEEN } from "../src/attention_grid/data";
 import { CellIndex, layoutGrid, placeCells } from "../src/attention_grid/layout";
-import { maxReduce } from "../src/attention_grid/paint_grid";
 import { cellAt, columnX, matrixGeometry } from "../src/attention_grid/paint_matrix";
 import { compose, escapeXml, toSvg } from "../src/attention_grid/picture";
 import { read } from "../src/attention_grid/reading";

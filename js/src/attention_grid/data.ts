@@ -103,6 +103,8 @@ export class GridData {
   private readonly thumbs: Uint8Array;
   private readonly stats: Float32Array;
   private readonly arrived: Uint8Array;
+  /** What was computed of a statistic, until other values arrive. */
+  private readonly known = new Map<string, unknown>();
 
   private constructor(
     facts: Facts,
@@ -176,6 +178,7 @@ export class GridData {
     this.thumbs.set(bytes(thumbnails).subarray(0, facts.heads * size), first * size);
     this.stats.set(floats(statistics).subarray(0, facts.heads * n), first * n);
     this.arrived.fill(1, first, first + facts.heads);
+    this.known.clear();
     return true;
   }
 
@@ -269,7 +272,13 @@ export class GridData {
 
   /** All heads' values of one statistic, in the order of `heads`. */
   column(key: string): Float32Array {
-    return Float32Array.from(this.heads, (h) => this.value(h, key));
+    return this.once(`column ${key}`, () => Float32Array.from(this.heads, (h) => this.value(h, key)));
+  }
+
+  /** Frames are drawn from the same values again and again. */
+  private once<T>(what: string, compute: () => T): T {
+    if (!this.known.has(what)) this.known.set(what, compute());
+    return this.known.get(what) as T;
   }
 
   /** Place of a head among all by one statistic, 1 = highest; 0 where it has no value. */
@@ -280,18 +289,24 @@ export class GridData {
   }
 
   /** Heads from the highest to the lowest value; those without a value last, equal ones in the model's order. */
-  ranked(key: string): Head[] {
+  ranked(key: string): readonly Head[] {
     const values = this.column(key);
     const of = (h: Head) => (Number.isNaN(values[h.index]!) ? Number.NEGATIVE_INFINITY : values[h.index]!);
-    return [...this.heads].sort((a, b) => of(b) - of(a) || a.index - b.index);
+    return this.once(`ranked ${key}`, () =>
+      [...this.heads].sort((a, b) => of(b) - of(a) || a.index - b.index),
+    );
   }
 
-  /** The head of a layer with the highest value, among those that have one. */
-  best(layer: number, key: string): { head: Head; value: number } | null {
+  /** Of each layer in `facts.layers` the head with the highest value; null where no head has one. */
+  bests(key: string): readonly ({ head: Head; value: number } | null)[] {
+    return this.once(`best ${key}`, () => this.facts.layers.map((l) => this.best(l, key)));
+  }
+
+  private best(layer: LayerFacts, key: string): { head: Head; value: number } | null {
     let best: { head: Head; value: number } | null = null;
-    const first = this.first.get(layer);
+    const first = this.first.get(layer.layer);
     if (first === undefined) return null;
-    for (const head of this.heads.slice(first, first + (this.byLayer.get(layer)?.heads ?? 0))) {
+    for (const head of this.heads.slice(first, first + layer.heads)) {
       const value = this.value(head, key);
       if (!Number.isNaN(value) && (best === null || value > best.value)) best = { head, value };
     }

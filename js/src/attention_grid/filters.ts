@@ -40,6 +40,9 @@ class Histogram {
   private readonly plot: HTMLElement;
   private readonly sliders: [HTMLInputElement, HTMLInputElement];
   private drawn: { data: GridData; kept: Uint8Array } | null = null;
+  /** The values that the grey bars show, and the square root of the highest bar. */
+  private of: Float32Array | null = null;
+  private most = 1;
   private current: Range = [null, null];
 
   constructor(
@@ -134,17 +137,19 @@ class Histogram {
     this.drawn = { data, kept: state.kept };
     const { key, lo, hi } = this.facts;
     const values = data.column(key);
-    const all = histogram(values, null, lo, hi, BINS);
-    const most = Math.sqrt(Math.max(1, ...all));
-    this.all.setAttribute("d", barPath(all, most));
+    if (this.of !== values) {
+      this.of = values;
+      const all = histogram(values, null, lo, hi, BINS);
+      this.most = Math.sqrt(Math.max(1, ...all));
+      this.all.setAttribute("d", barPath(all, this.most));
+    }
     this.kept.setAttribute(
       "d",
-      state.active ? barPath(histogram(values, state.kept, lo, hi, BINS), most) : "",
+      state.active ? barPath(histogram(values, state.kept, lo, hi, BINS), this.most) : "",
     );
   }
 
-  private value(clientX: number): number {
-    const box = this.plot.getBoundingClientRect();
+  private value(clientX: number, box: DOMRect): number {
     const t = Math.max(0, Math.min(1, (clientX - box.left) / (box.width || 1)));
     return this.facts.lo + t * (this.facts.hi - this.facts.lo);
   }
@@ -157,13 +162,13 @@ class Histogram {
     const box = this.plot.getBoundingClientRect();
     const { lo, hi } = this.facts;
     const near = (v: number | null) =>
-      v !== null && Math.abs((v - this.value(down.clientX)) / (hi - lo || 1)) * box.width < 7;
+      v !== null && Math.abs((v - this.value(down.clientX, box)) / (hi - lo || 1)) * box.width < 7;
     const [from, to] = this.current;
-    const start = near(from) ? (to ?? hi) : near(to) ? (from ?? lo) : this.value(down.clientX);
+    const start = near(from) ? (to ?? hi) : near(to) ? (from ?? lo) : this.value(down.clientX, box);
     const edge = (hi - lo) * 0.012;
     let moved = near(from) || near(to);
     const range = (x: number): Range => {
-      const v = this.value(x);
+      const v = this.value(x, box);
       if (!moved) return [start, null];
       const [a, b] = [Math.min(start, v), Math.max(start, v)];
       return [a <= lo + edge ? null : a, b >= hi - edge ? null : b];

@@ -32,6 +32,8 @@ export interface GridState {
   readonly isolated: Head | null;
   readonly locked: Head | undefined;
   readonly running: number | null;
+  /** Rows of tokens from here on are not there (yet); Infinity = all are. */
+  readonly until: number;
 }
 
 const DIMMED = 0.36;
@@ -75,6 +77,8 @@ export class GridView {
   private moveStart = Number.NEGATIVE_INFINITY;
   private fadeStart = Number.NEGATIVE_INFINITY;
   private placed = "";
+  private described = "";
+  private ordered: readonly Head[] | null = null;
 
   constructor(private readonly events: GridEvents) {
     this.twin = new Twin("Attention heads", "grid", (row, column) => this.say(row, column), String(++views));
@@ -115,19 +119,25 @@ export class GridView {
     const layout = this.layout!;
     if (fresh) this.painter.forget();
     const order = state.ranked ? data.ranked(state.statistic) : null;
-    this.index = new CellIndex(placeCells(data, layout, order), layout, data.rows);
+    if (relaid || order !== this.ordered || !this.index)
+      this.index = new CellIndex(placeCells(data, layout, order), layout, data.rows);
+    this.ordered = order;
     this.retarget(relaid);
-    this.canvas.style.width = `${layout.width}px`;
-    this.canvas.style.height = `${layout.height}px`;
-    this.element.style.height = `${layout.height}px`;
-    this.element.style.width = layout.beside ? `${layout.width}px` : "";
+    if (relaid) this.size(layout);
     this.describe();
     this.rings();
     this.draw(performance.now());
   }
 
-  /** New thumbnails of a layer: its reductions are made again. */
-  refresh(layer: number): void {
+  private size(layout: Layout): void {
+    this.canvas.style.width = `${layout.width}px`;
+    this.canvas.style.height = `${layout.height}px`;
+    this.element.style.height = `${layout.height}px`;
+    this.element.style.width = layout.beside ? `${layout.width}px` : "";
+  }
+
+  /** New thumbnails of a layer, or of all: they are drawn again. */
+  refresh(layer?: number): void {
     this.painter.forget(layer);
   }
 
@@ -233,6 +243,8 @@ export class GridView {
     const kept = state.kept.reduce((n, k) => n + k, 0);
     const what = `Attention of ${data.heads.length} heads in ${data.facts.layers.length} layers, ${kept} kept`;
     const words = state.locked ? describeHead(data, state.locked, state.statistic, true) : "";
+    if (this.described === words + what) return;
+    this.described = words + what;
     canvas.setAttribute("aria-label", words ? `${words}. ${what}` : what);
     this.twin.label = `Attention heads: rows are heads, columns are layers. ${what}. Enter locks, Shift Enter isolates`;
     if (this.focused) this.showTwin();

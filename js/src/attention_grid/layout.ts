@@ -51,23 +51,25 @@ export interface Layout {
 const HEADER = 18;
 const WINDOWS = 16;
 const BARS = 30;
+/** Where there are more bands than MANY_BANDS their bars are lower. */
+const LOW_BARS = 18;
+const MANY_BANDS = 4;
 const BAND_GAP = 10;
 const MOST_PITCH = 74;
-const LEAST_PITCH = 15;
+/** Cells of 15 px and a line between them. */
+const LEAST_PITCH = 16;
+/** From so many heads on, a page that shows them all at once is worth more than large cells. */
+const MANY_HEADS = 512;
 /** Between the grid and a detail that stands right of it, and the least width of that detail. */
 export const BESIDE_GAP = 24;
 const LEAST_DETAIL = 480;
 
 /** How many layers stand side by side in a band. */
 function layersPerBand(mode: Mode, room: number, layers: number, rows: number): number {
-  const fit = Math.max(1, Math.floor(room / LEAST_PITCH));
-  if (mode === "wide") return layers <= fit ? layers : Math.ceil(layers / Math.ceil(layers / fit));
-  if (mode === "middle") {
-    if (room / layers >= 28) return layers;
-    return Math.min(Math.ceil(layers / 2), fit);
-  }
-  const wanted = rows > 16 || layers > 64 ? 16 : 8;
-  return Math.min(layers, wanted, fit);
+  const fit = Math.max(1, Math.floor((room + 2) / LEAST_PITCH));
+  if (mode === "wide" || layers * rows > MANY_HEADS) return Math.ceil(layers / Math.ceil(layers / fit));
+  if (mode === "middle" && room / layers >= 28) return layers;
+  return Math.min(fit, mode === "middle" ? Math.ceil(layers / 2) : 8);
 }
 
 /** Height of all rows of cells of a band. */
@@ -100,8 +102,11 @@ function build(data: GridData, mode: Mode, width: number, beside: boolean): Layo
   const layers = Math.max(1, data.facts.layers.length);
   const size = groupSize(data);
   const grouped = size > 1;
-  const share = beside ? Math.floor(width * 0.5) : width;
   const plain = data.rows > 10 ? 32 : 30;
+  const half = Math.floor(width * 0.5);
+  const share = beside
+    ? Math.max(half, Math.min(width - BESIDE_GAP - LEAST_DETAIL, plain + layers * LEAST_PITCH))
+    : width;
   // Brackets need room of their own; below 20 px cells the gaps alone show the groups.
   const bracketed = grouped && size < data.rows && mode === "wide" && (share - 42) / layers >= 20;
   const labels = bracketed ? plain + 14 : plain;
@@ -112,13 +117,14 @@ function build(data: GridData, mode: Mode, width: number, beside: boolean): Layo
   const gap = grouped ? (pitch <= 22 ? 2 : 4) : 0;
   const windows = data.facts.layers.some((l) => l.window !== null) ? WINDOWS : 0;
   const inside = rowsHeight(data, pitch, gap);
+  const bars = Math.ceil(layers / perBand) > MANY_BANDS ? LOW_BARS : BARS;
   const bands: Band[] = [];
   let top = 0;
   for (let from = 0; from < layers; from += perBand) {
     const cells = top + HEADER;
     const bottom = cells + inside;
     bands.push({ from, to: Math.min(layers, from + perBand), top, cells, bottom });
-    top = bottom + windows + BARS + BAND_GAP;
+    top = bottom + windows + bars + BAND_GAP;
   }
   const step = pitch >= 26 ? 1 : pitch >= 21 ? 2 : 4;
   return {
@@ -134,7 +140,7 @@ function build(data: GridData, mode: Mode, width: number, beside: boolean): Layo
     nameRows: pitch >= 20 ? 1 : pitch >= 12 ? 4 : 8,
     brackets: bracketed && size * pitch >= 28,
     windows,
-    bars: BARS,
+    bars,
     x: (column) => labels + column * pitch,
     y: (band, row) => (bands[band]?.cells ?? 0) + rowTop(data, row, pitch, gap),
   };
