@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .models.info import ModelInfo
     from .trace import Trace, load_trace
     from .widgets.attention_grid import AttentionGrid
+    from .widgets.links import link
 
 __version__ = "0.1.0"
 
@@ -43,6 +44,7 @@ _HOMES = {
     "load_trace": "trace",
     "AttentionGrid": "widgets.attention_grid",
     "decode_thumbnail": "analysis.attention",
+    "link": "widgets.links",
     "save_html": "export.together",
     "load_ipython_extension": "magics",
     "unload_ipython_extension": "magics",
@@ -77,6 +79,7 @@ __all__ = [
     "RunningTrace",
     "Trace",
     "decode_thumbnail",
+    "link",
     "list_models",
     "load_ipython_extension",
     "load_trace",

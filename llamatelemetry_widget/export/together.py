@@ -6,6 +6,7 @@ In: widgets, or parts that they gave. Out: a file that needs neither kernel nor 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +16,8 @@ from .page import Part, page
 
 class Exportable(Protocol):
     """A widget that can stand in a page."""
+
+    links: tuple[object, ...]
 
     def page_part(self) -> Part:
         """What the page holds of it."""
@@ -55,4 +58,5 @@ def save_html(path: str | os.PathLike[str], *widgets: Exportable | Part) -> str:
 def _part(widget: Exportable) -> Part:
     if not hasattr(widget, "page_part"):
         raise LlamaTelemetryError(f"a page holds widgets of this package, not {type(widget).__name__}")
-    return widget.page_part()
+    part = widget.page_part()
+    return replace(part, shares=[*part.shares, *((link, "") for link in widget.links)])

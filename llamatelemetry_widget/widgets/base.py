@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import weakref
+from collections.abc import Callable, Hashable
 from functools import lru_cache
 from html import escape
 from pathlib import Path
@@ -16,6 +17,7 @@ import anywidget
 import traitlets
 
 from ..errors import LlamaTelemetryError
+from .background import Background, Still, Superseded
 from .hosts import stacks_outputs, this_cell, why_static
 from .pace import Pacer
 
@@ -27,6 +29,7 @@ _OUTPUT = ".jp-OutputArea-child"
 _HIDE = f"<style>{_OUTPUT}:has(.lt-saved):has(+ {_OUTPUT} .lt-root) {{ display: none }}</style>"
 STATIC = Path(__file__).with_name("static")
 Message = dict[str, Any]
+Heard = Callable[[int, int], None]
 
 
 def frontend(bundle: str) -> str:
@@ -64,10 +67,12 @@ class TelemetryWidget(anywidget.AnyWidget):
     """
 
     bundle: ClassVar[str]
+    links: tuple[object, ...] = ()  # what `link` joined it by
     _esm = traitlets.Unicode().tag(sync=True)
 
     def __init__(self, **traits: Any) -> None:
         self._pacer = Pacer()
+        self._background = Background()
         super().__init__(**traits)
         self._hear_while_cells_run()
         self.on_msg(self._receive)
@@ -99,8 +104,35 @@ class TelemetryWidget(anywidget.AnyWidget):
         try:
             self._answer(message)
         except Exception as error:
-            words = str(error) if isinstance(error, LlamaTelemetryError) else f"{type(error).__name__}: {error}"
-            self.send({"type": "error", "id": message.get("id"), "message": words})
+            self._send_error(message, error)
+
+    def _send_error(self, message: Message, error: Exception) -> None:
+        words = str(error) if isinstance(error, LlamaTelemetryError) else f"{type(error).__name__}: {error}"
+        self.send({"type": "error", "id": message.get("id"), "message": words})
+
+    def _answer_later(self, message: Message, what: Hashable, work: Callable[[Heard], None]) -> None:
+        """Answer beside the kernel's own thread; the newest question about `what` that a view asked ends its older ones.
+
+        `work` is given a function that takes how much of how much is done: it goes to the browser, at a measured pace.
+        """
+        asked = str(message.get("id"))
+
+        def run(still: Still) -> None:
+            def heard(done: int, total: int) -> None:
+                still()
+                news = {"type": "progress", "id": asked, "done": done, "total": total}
+                self._pacer.put(("progress", what), lambda: self.send(news))
+
+            try:
+                still()
+                work(heard)
+            except Superseded:
+                self._send_error(message, LlamaTelemetryError("a newer question took this one's place"))
+            except Exception as error:
+                self._send_error(message, error)
+
+        view = asked.rpartition("-")[0]  # views number what they ask: "name-1", "name-2"
+        self._background.put((what, view), run)
 
     # ----------------------------------------------------------------- display
 
@@ -175,5 +207,6 @@ class TelemetryWidget(anywidget.AnyWidget):
         pacer = getattr(self, "_pacer", None)
         if pacer is not None:
             pacer.close()
+            self._background.close()
         super().close()
         self.__dict__.pop("_repr_mimebundle_", None)  # ipywidgets sets it to None, which would display nothing
