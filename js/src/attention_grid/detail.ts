@@ -1,9 +1,9 @@
 // The locked head, large: its matrix, what the chosen token looks at, its place among all heads, the text.
-// In: a head, its matrix (exact, or its thumbnail while the exact one is not there), the chosen tokens. Out: chosen tokens.
+// In: a head (or its thumbnail while it is not there), the chosen tokens. Out: chosen tokens.
 import { css } from "../shared/colour";
 import { Cleanup, h, Timer } from "../shared/dom";
 import { count, smallWeight, weight } from "../shared/format";
-import type { GridData, Matrix } from "./data";
+import type { GridData } from "./data";
 import { queryName, tokenName } from "./names";
 import { Plate, type PlateState } from "./plate";
 import { type Reading, read } from "./reading";
@@ -14,9 +14,9 @@ import { SumsView } from "./sums";
 import { VectorsView } from "./vectors";
 import type { Source } from "./view";
 
-/** How the exact matrix of the locked head stands. */
+/** How the locked head stands. */
 export type HeadStatus =
-  | { readonly kind: "exact"; readonly replay: Replay; readonly matrix: Matrix }
+  | { readonly kind: "exact"; readonly replay: Replay }
   | { readonly kind: "loading" }
   | { readonly kind: "no-kernel" }
   | { readonly kind: "busy" }
@@ -31,6 +31,8 @@ export interface DetailState extends PlateState {
 export interface DetailEvents {
   tokens(tokens: number[]): void;
   retry(): void;
+  /** The head stands on the screen with exact values. */
+  drawn(): void;
 }
 
 /** Waiting shorter than this is not worth a word. */
@@ -50,8 +52,7 @@ export class DetailView {
   readonly strip: TextStrip;
   private data: GridData | null = null;
   private state: DetailState | null = null;
-  private matrix: Matrix | null = null;
-  private exact = false;
+  private replay: Replay | null = null;
   private reading: Reading | null = null;
   private painted = "";
   private amongFor = "";
@@ -65,8 +66,12 @@ export class DetailView {
     this.wait = new Timer(cleanup);
     this.plate = new Plate(
       cleanup,
-      (tokens) => events.tokens(tokens),
-      (cell) => this.hover(cell),
+      {
+        choose: (tokens) => events.tokens(tokens),
+        hover: (cell) => this.hover(cell),
+        drawn: () => events.drawn(),
+      },
+      (...asked) => source.tile(...asked),
     );
     this.stages = new StagesView(cleanup, {
       choose: (cell) => events.tokens([...cell]),
@@ -118,15 +123,14 @@ export class DetailView {
     this.data = data;
     this.state = state;
     this.element.hidden = false;
-    this.exact = state.status.kind === "exact";
-    this.matrix = state.status.kind === "exact" ? state.status.matrix : data.approximate(state.head);
+    this.replay = state.status.kind === "exact" ? state.status.replay : null;
     this.pick();
-    this.plate.show(data, state, this.matrix, this.exact, this.reading);
+    this.plate.show(data, state, this.replay, this.reading);
     this.showNotice();
     this.showSentence();
     this.showStages(state);
     this.showAmong();
-    this.strip.show(data, this.exact ? this.matrix : null, this.reading, state);
+    this.strip.show(data, this.replay, this.reading, state);
   }
 
   /** Which heads pass the filters, when some do not: sums may go over them. */
@@ -150,13 +154,14 @@ export class DetailView {
   }
 
   private pick(): void {
-    const { matrix, state } = this;
+    const { replay, state } = this;
     this.reading = null;
-    if (!matrix || !state || !this.exact) return;
-    const [query = matrix.rows - 1, key = null] = state.tokens;
+    if (!replay || !state) return;
+    const last = replay.rows - 1;
+    const query = Math.min(state.tokens[0] ?? last, last);
     this.reading =
-      read(matrix, Math.min(query, matrix.rows - 1), key, state.sinkAside) ??
-      read(matrix, matrix.rows - 1, null, state.sinkAside);
+      read(replay.row(query), query, state.tokens[1] ?? null, state.sinkAside) ??
+      read(replay.row(last), last, null, state.sinkAside);
   }
 
   private showNotice(): void {

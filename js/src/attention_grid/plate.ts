@@ -1,17 +1,46 @@
-// The locked head's matrix, large: its cells, crosshair, legend, tooltip, and the DOM twin that takes the focus.
-// In: a head, its matrix (exact, or its thumbnail), the reading of the chosen cell. Out: chosen tokens; what a cell says.
+// The locked head's matrix, large: its cells or a part of them, crosshair, legend, tooltip, minimap; its DOM twin.
+// In: a head (or its thumbnail while it is not there), the reading of the chosen cell. Out: chosen tokens, the viewport.
 import { css } from "../shared/colour";
 import { type Cleanup, Floating, h, Timer } from "../shared/dom";
 import { smallWeight } from "../shared/format";
 import type { Theme } from "../shared/theme";
-import type { GridData, Head, Matrix } from "./data";
+import { type Box, type Cell, Crosshair, crossBoxes } from "./cross";
+import type { GridData, Head } from "./data";
+import { Gestures } from "./gestures";
 import { headWords } from "./grid";
 import type { Mode } from "./layout";
+import { Minimap } from "./minimap";
 import { queryName, tokenName } from "./names";
-import { cellAt, columnX, labelRoom, type MatrixGeometry, matrixGeometry, paintMatrix } from "./paint_matrix";
+import {
+  blockAt,
+  columnWidth,
+  columnX,
+  labelRoom,
+  type MatrixGeometry,
+  type MatrixLabels,
+  matrixGeometry,
+  NAMED_CELL,
+  paintMatrix,
+  rowY,
+  viewGeometry,
+} from "./paint_matrix";
 import type { Reading } from "./reading";
+import type { Replay } from "./replay";
 import { automaticMaximum, legend, type Scale } from "./scale";
+import { isLong, type Picture, Pictures, type Wanted } from "./tiles";
 import { Twin } from "./twin";
+import type { Source } from "./view";
+import {
+  holding,
+  inView,
+  placed,
+  type Span,
+  sameView,
+  size,
+  type Viewport,
+  wholeOf,
+  zoomed,
+} from "./viewport";
 
 export interface PlateState {
   readonly head: Head;
@@ -24,8 +53,20 @@ export interface PlateState {
   readonly beside: boolean;
 }
 
+export interface PlateEvents {
+  choose(tokens: number[]): void;
+  /** The pointer is on a cell, or on none. */
+  hover(cell: Cell | null): void;
+  /** The head stands on the screen with exact values. */
+  drawn(): void;
+}
+
 /** How much of the width the matrix takes where the words stand beside it. */
 const MATRIX_SHARE = 0.4;
+/** Heads of fewer tokens need no word about zooming. */
+const HINT_FROM = 64;
+/** Room for positions on the axes where tokens have no names. */
+const TIGHT = { left: 44, top: 30 };
 
 let views = 0;
 
@@ -34,39 +75,55 @@ export class Plate {
   readonly canvas = h("canvas", { role: "img" });
   private readonly title = h("h3", {});
   private readonly frame = h("div", { class: "lt-matrix" });
-  private readonly rowRing = h("div", { class: "lt-cross lt-cross-row", hidden: true });
-  private readonly columnRing = h("div", { class: "lt-cross lt-cross-column", hidden: true });
-  private readonly cellRing = h("div", { class: "lt-cross lt-cross-cell", hidden: true });
-  private readonly hoverRing = h("div", { class: "lt-cross lt-cross-hover", hidden: true });
+  private readonly cross = new Crosshair();
   private readonly legend = h("div", { class: "lt-legend" });
   private readonly tip = new Floating("lt-tip");
   private readonly tipDelay: Timer;
   private readonly twin: Twin;
+  private readonly gestures: Gestures;
+  private readonly minimap: Minimap;
+  private readonly pictures: Pictures;
   private geometry: MatrixGeometry | null = null;
   private data: GridData | null = null;
   private state: PlateState | null = null;
-  private matrix: Matrix | null = null;
-  private exact = false;
+  private replay: Replay | null = null;
   private reading: Reading | null = null;
+  private whole: Viewport = wholeOf(0, 0);
+  private view: Viewport = this.whole;
+  /** Viewports that Esc goes back to. */
+  private readonly before: Viewport[] = [];
+  private followed = "";
+  private overview: Picture | null = null;
 
   constructor(
     cleanup: Cleanup,
-    private readonly choose: (tokens: number[]) => void,
-    /** The pointer is on a cell, or on none. */
-    private readonly pointed: (cell: readonly [number, number] | null) => void,
+    private readonly events: PlateEvents,
+    tile: Source["tile"],
   ) {
     this.tipDelay = new Timer(cleanup);
     this.twin = new Twin("Attention matrix", "detail", (row, key) => this.say(row, key), String(++views));
+    this.pictures = new Pictures(cleanup, tile, () => this.draw());
+    this.gestures = new Gestures(cleanup, {
+      canvas: this.canvas,
+      geometry: () => this.geometry,
+      view: () => this.view,
+      whole: () => this.whole,
+      look: (view, brushed) => this.look(view, brushed),
+    });
+    this.minimap = new Minimap(cleanup, {
+      move: (view) => this.look(view, false),
+      zoom: (factor) => this.zoom(factor),
+      whole: () => this.look(this.whole, false),
+    });
     this.frame.append(
       this.canvas,
-      this.columnRing,
-      this.rowRing,
-      this.cellRing,
-      this.hoverRing,
+      ...this.cross.elements,
+      this.gestures.rubber,
       this.twin.element,
       this.tip.element,
     );
-    this.element = h("div", { class: "lt-left" }, this.title, this.frame, this.legend);
+    const under = h("div", { class: "lt-under" }, this.legend, this.minimap.element);
+    this.element = h("div", { class: "lt-left" }, this.title, this.frame, under);
     cleanup.on<PointerEvent>(this.canvas, "pointermove", (e) => this.point(e));
     cleanup.on(this.canvas, "pointerleave", () => this.hideTip());
     cleanup.on<MouseEvent>(this.canvas, "click", (e) => this.click(e));
@@ -80,51 +137,49 @@ export class Plate {
     return this.tip.shown;
   }
 
+  /** Esc: gives up a brush that is being drawn, else leaves the region that was brushed, else shows the whole head. */
+  free(): boolean {
+    if (this.gestures.stop()) return true;
+    if (sameView(this.view, this.whole)) return false;
+    this.look(this.before.pop() ?? this.whole, false);
+    return true;
+  }
+
   hideTip(): void {
     this.tipDelay.stop();
     this.tip.hide();
-    this.pointed(null);
+    this.events.hover(null);
   }
 
   /** Marks the cell that is pointed at, here or in a stage. */
-  hover(cell: readonly [number, number] | null): void {
-    const { geometry: g } = this;
-    this.hoverRing.hidden = cell === null || g === null;
-    if (!cell || !g) return;
-    const size = Math.round(Math.max(3, g.cellX)) + 2;
-    const x = Math.round(columnX(g, cell[1])) - 1;
-    const y = Math.round(g.top + cell[0] * g.cellY) - 1;
-    this.hoverRing.style.transform = `translate(${x}px, ${y}px)`;
-    this.hoverRing.style.width = this.hoverRing.style.height = `${size}px`;
+  hover(cell: Cell | null): void {
+    this.cross.point(this.geometry, cell);
   }
 
-  show(data: GridData, state: PlateState, matrix: Matrix, exact: boolean, reading: Reading | null): void {
+  show(data: GridData, state: PlateState, replay: Replay | null, reading: Reading | null): void {
     this.data = data;
     this.state = state;
-    this.matrix = matrix;
-    this.exact = exact;
+    this.replay = replay;
     this.reading = reading;
-    const { head } = state;
-    this.title.replaceChildren(
-      h("b", {}, `Layer ${head.layer} \u00b7 head ${head.head}`),
-      h(
-        "span",
-        {},
-        [headWords(data, head), "softmax", "query \u2193 key \u2192"].filter(Boolean).join(" \u00b7 "),
-      ),
-    );
-    this.paint();
-    this.rings();
-    this.showLegend();
+    const rows = replay?.rows ?? data.facts.query_tokens?.length ?? data.facts.n_tokens;
+    const whole = wholeOf(rows, replay?.keys ?? data.facts.n_tokens);
+    // Another head of the same text is looked at in the same place.
+    if (!sameView(whole, this.whole)) this.view = whole;
+    this.whole = whole;
+    this.follow();
+    this.draw();
     if (reading) this.showTwin();
   }
 
-  /** Keys of the matrix: they step the chosen cell. */
+  /** Keys of the matrix: they step the chosen cell, and zoom around it. */
   key(event: KeyboardEvent): boolean {
-    const { matrix, reading } = this;
-    if (!matrix || !reading || !this.exact || event.altKey || event.ctrlKey || event.metaKey) return false;
+    const { replay, reading } = this;
+    if (!replay || !reading || event.altKey || event.ctrlKey || event.metaKey) return false;
+    if (event.key === "+" || event.key === "=") return this.zoom(2);
+    if (event.key === "-") return this.zoom(0.5);
+    if (event.key === "0") return this.look(this.whole, false);
     const { query, key } = reading;
-    const last = matrix.keys - 1;
+    const last = replay.keys - 1;
     const goals: Record<string, [number, number]> = {
       ArrowLeft: [query, key - 1],
       ArrowRight: [query, key + 1],
@@ -137,9 +192,9 @@ export class Plate {
     };
     const goal = goals[event.key];
     if (!goal) return false;
-    const q = Math.max(0, Math.min(matrix.rows - 1, goal[0]));
+    const q = Math.max(0, Math.min(replay.rows - 1, goal[0]));
     const k = Math.max(0, Math.min(last, goal[1]));
-    this.choose([q, k]);
+    this.events.choose([q, k]);
     return true;
   }
 
@@ -150,64 +205,92 @@ export class Plate {
     return this.say(reading.query, reading.key) ?? "";
   }
 
-  /** The largest weight of the colour scale. */
+  /** The largest weight of the colour scale: the whole head's, whatever part of it is shown. */
   get most(): number {
-    const { matrix, state } = this;
-    return matrix && state?.scale === "linear" ? automaticMaximum(matrix, state.sinkAside) : 1;
+    const { overview, state } = this;
+    return overview && state?.scale === "linear" ? automaticMaximum(overview.matrix, state.sinkAside) : 1;
   }
 
   /** The crosshair's boxes on the canvas, for pictures. */
-  get boxes(): { x: number; y: number; width: number; height: number; dashed?: boolean; thick?: boolean }[] {
-    const { geometry: g, reading: r } = this;
-    if (!g || !r) return [];
-    const x = columnX(g, r.key);
-    const y = g.top + r.query * g.cellY;
-    return [
-      { x, y: g.top, width: g.cellX, height: g.rows * g.cellY, dashed: true },
-      { x: g.left, y, width: g.keys * g.cellX + g.gap, height: g.cellY },
-      { x, y, width: g.cellX, height: g.cellY, thick: true },
-    ];
+  get boxes(): Box[] {
+    return crossBoxes(this.geometry, this.chosen);
   }
 
-  private paint(): void {
-    const { matrix, state, data } = this;
-    if (!matrix || !state || !data) return;
-    const ctx = this.canvas.getContext("2d");
-    if (!ctx) return;
-    const named = matrix.rows === data.queries.length && matrix.keys === data.facts.n_tokens;
-    const labels = named ? { rows: data.queries, keys: data.facts.tokens, kinds: data.facts.kinds } : null;
-    const room = this.room(state);
-    const tight = (room * 0.8) / matrix.keys < 2.9;
-    const space = labels
-      ? labelRoom(ctx, labels, state.theme, tight ? 0 : matrix.keys, tight ? 34 : 40)
-      : { left: 0, top: 4 };
-    if (tight) space.left = Math.min(space.left, 44);
-    if (tight && labels) space.top = 30;
-    const overhang = !labels ? 4 : tight ? 18 : 28;
-    const geometry = matrixGeometry(
-      matrix.rows,
-      matrix.keys,
-      { width: room - overhang, ...space },
-      state.sinkAside,
-      state.ratio,
-    );
-    this.geometry = { ...geometry, width: room };
-    paintMatrix(this.canvas, {
-      matrix,
-      geometry: this.geometry,
-      labels,
-      scale: state.scale,
-      sinkAside: state.sinkAside,
-      causal: data.layer(state.head.layer)?.mask === "causal",
-      query: this.reading?.query ?? null,
-      key: this.reading?.key ?? null,
-      theme: state.theme,
-      ratio: state.ratio,
-    });
-    this.canvas.setAttribute(
-      "aria-label",
-      `Layer ${state.head.layer} head ${state.head.head}, attention of ${matrix.rows} queries to ${matrix.keys} keys. ${this.words}`,
-    );
+  private get chosen(): Cell | null {
+    return this.reading && [this.reading.query, this.reading.key];
+  }
+
+  /** A cell that was chosen elsewhere is brought into sight; one that was scrolled away stays away. */
+  private follow(): void {
+    const { reading } = this;
+    const cell = this.chosen?.join() ?? "";
+    const news = cell !== this.followed;
+    this.followed = cell;
+    if (!news || !reading || inView(this.view, reading.query, reading.key)) return;
+    this.view = holding(this.view, this.whole, reading.query, reading.key);
+  }
+
+  private zoom(factor: number): boolean {
+    const middle = ([from, to]: Span) => Math.floor((from + to) / 2);
+    const { view, reading } = this;
+    const [row, key] =
+      reading && inView(view, reading.query, reading.key)
+        ? [reading.query, reading.key]
+        : [middle(view.rows), middle(view.keys)];
+    return this.look(zoomed(view, this.whole, factor, row, key), false);
+  }
+
+  private look(view: Viewport, brushed: boolean): boolean {
+    const next = placed(view, this.whole);
+    if (brushed) this.before.push(this.view);
+    if (sameView(next, this.whole)) this.before.length = 0;
+    if (sameView(next, this.view)) return true;
+    this.view = next;
+    this.hideTip();
+    this.draw();
+    return true;
+  }
+
+  /** Brings the plate to the present viewport. */
+  private draw(): void {
+    const { state, data } = this;
+    if (!state || !data) return;
+    this.lay(data, state);
+    const { geometry: g } = this;
+    if (!g) return;
+    const wanted = this.wanted(data, state, g);
+    const picture = this.pictures.get(wanted);
+    this.overview = this.pictures.overview(wanted);
+    this.paint(data, state, g, picture);
+    this.showTitle(data, state);
+    this.cross.choose(g, this.chosen);
+    this.frame.classList.toggle("lt-zoomed", this.isZoomed);
+    this.showLegend(state, g);
+    if (this.isZoomed)
+      this.minimap.show(this.overview, this.whole, wanted.view, this.causal, { ...state, most: this.most });
+    else this.minimap.hide();
+    if (picture.exact && this.replay) this.events.drawn();
+  }
+
+  private get isZoomed(): boolean {
+    return !sameView(this.view, this.whole);
+  }
+
+  private get causal(): boolean {
+    return this.data?.layer(this.state?.head.layer ?? 0)?.mask === "causal";
+  }
+
+  private wanted(data: GridData, state: PlateState, g: MatrixGeometry): Wanted {
+    const skip = g.key0 === 0 ? 1 : 0;
+    const pixels = (cells: number, cell: number) => Math.max(1, Math.round(cells * cell * state.ratio));
+    return {
+      data,
+      head: state.head,
+      replay: this.replay,
+      view: { rows: [g.row0, g.row0 + g.rows], keys: [g.key0, g.key0 + g.keys] },
+      whole: this.whole,
+      pixels: [pixels(g.rows, g.cellY), pixels(g.keys - skip, g.cellX)],
+    };
   }
 
   private room(state: PlateState): number {
@@ -215,38 +298,74 @@ export class Plate {
     return Math.min(state.width, state.beside ? 560 : 640);
   }
 
-  private rings(): void {
-    const { geometry: g, reading } = this;
-    const put = (e: HTMLElement, x: number, y: number, width: number, height: number) => {
-      e.hidden = false;
-      e.style.transform = `translate(${Math.round(x)}px, ${Math.round(y)}px)`;
-      e.style.width = `${Math.round(width)}px`;
-      e.style.height = `${Math.round(height)}px`;
-    };
-    const rings = [this.rowRing, this.columnRing, this.cellRing];
-    this.frame.classList.toggle("lt-thin", (g?.cellX ?? 0) < 3);
-    for (const ring of rings) ring.hidden = true;
-    if (!g || !reading) return;
-    const x = columnX(g, reading.key);
-    const y = g.top + reading.query * g.cellY;
-    const w = Math.max(3, g.cellX);
-    const hh = Math.max(3, g.cellY);
-    const all = { x: g.keys * g.cellX + g.gap, y: g.rows * g.cellY };
-    if (g.cellX < 3) {
-      // Cells of a pixel or two: one line through the middle, and a square that can be seen.
-      put(this.rowRing, g.left, y + g.cellY / 2 - 1, all.x, 0);
-      put(this.columnRing, x + g.cellX / 2 - 1, g.top, 0, all.y);
-      put(this.cellRing, x + g.cellX / 2 - 5, y + g.cellY / 2 - 5, 10, 10);
-      return;
-    }
-    put(this.rowRing, g.left - 1, y - 1, all.x + 2, hh + 2);
-    put(this.columnRing, x - 1, g.top - 1, w + 2, all.y + 2);
-    put(this.cellRing, x - 2, y - 2, w + 4, hh + 4);
+  private labels(data: GridData): MatrixLabels {
+    const { queries, facts } = data;
+    return { rows: queries, keys: facts.tokens, kinds: facts.kinds };
   }
 
-  private showLegend(): void {
-    const { state, matrix } = this;
-    if (!state || !matrix) return;
+  /** Where cells are: the whole head first, then the viewport on the same canvas. */
+  private lay(data: GridData, state: PlateState): void {
+    const ctx = this.canvas.getContext("2d");
+    const { whole, view } = this;
+    if (!ctx || size(whole.rows) === 0) return;
+    const labels = this.labels(data);
+    const room = this.room(state);
+    const keys = size(whole.keys);
+    const tight = isLong(whole) || (room * 0.8) / keys < 2.9;
+    const space = tight ? TIGHT : labelRoom(ctx, labels, state.theme, keys, 40);
+    const flat = matrixGeometry(
+      size(whole.rows),
+      keys,
+      { width: room - (tight ? 18 : 28), ...space },
+      state.sinkAside,
+      state.ratio,
+    );
+    this.geometry = { ...flat, width: room };
+    if (!this.isZoomed) return;
+    const cut = (names: readonly string[], [from, to]: Span) => names.slice(from, Math.min(to, from + 200));
+    const shown = { ...labels, rows: cut(labels.rows, view.rows), keys: cut(labels.keys, view.keys) };
+    const named = labelRoom(ctx, shown, state.theme, shown.keys.length, TIGHT.left);
+    const trial = viewGeometry(flat, named, view, state.ratio);
+    const left = trial.cellY >= NAMED_CELL ? named.left : TIGHT.left;
+    const top = trial.cellX >= NAMED_CELL ? Math.max(TIGHT.top, named.top) : TIGHT.top;
+    this.geometry = { ...viewGeometry(flat, { left, top }, view, state.ratio), width: room };
+  }
+
+  private paint(data: GridData, state: PlateState, geometry: MatrixGeometry, picture: Picture): void {
+    const { whole } = this;
+    const positions = this.isZoomed || isLong(whole);
+    paintMatrix(this.canvas, {
+      matrix: picture.matrix,
+      covers: picture.covers,
+      geometry,
+      labels: { ...this.labels(data), positions },
+      scale: state.scale,
+      sinkAside: state.sinkAside,
+      most: this.most,
+      causal: this.causal,
+      query: this.reading?.query ?? null,
+      key: this.reading?.key ?? null,
+      theme: state.theme,
+      ratio: state.ratio,
+    });
+    this.canvas.setAttribute(
+      "aria-label",
+      `Layer ${state.head.layer} head ${state.head.head}, attention of ${size(whole.rows)} queries to ${size(whole.keys)} keys. ${this.words}`,
+    );
+  }
+
+  private showTitle(data: GridData, { head }: PlateState): void {
+    this.title.replaceChildren(
+      h("b", {}, `Layer ${head.layer} \u00b7 head ${head.head}`),
+      h(
+        "span",
+        {},
+        [headWords(data, head), "softmax", "query \u2193 key \u2192"].filter(Boolean).join(" \u00b7 "),
+      ),
+    );
+  }
+
+  private showLegend(state: PlateState, g: MatrixGeometry): void {
     const { ticks, words } = legend(state.scale, this.most);
     const stops = state.theme.sequential.filter((_, i) => i % 17 === 0 || i === 255).map(css);
     const bar = h("div", { class: "lt-ramp" });
@@ -257,26 +376,28 @@ export class Plate {
       if (at === 1 && label.length > 4) t.classList.add("lt-end");
       return t;
     });
+    const cells = Math.max(g.rows, g.keys);
+    const many = Math.min(g.cellX, g.cellY) * state.ratio < 1;
+    const notes = [
+      words,
+      many && "each pixel its largest weight",
+      state.sinkAside && !this.isZoomed && "first token (sink) stands apart",
+      !this.isZoomed && cells > HINT_FROM && "Ctrl + wheel zooms \u00b7 \u21e7 drag = region",
+    ];
     this.legend.replaceChildren(
       h("div", { class: "lt-scale" }, bar, h("div", { class: "lt-ticks" }, ...marks)),
-      h(
-        "div",
-        { class: "lt-quiet" },
-        h("div", {}, words),
-        state.sinkAside ? h("div", {}, "first token (sink) stands apart") : null,
-      ),
+      h("div", { class: "lt-quiet" }, ...notes.map((note) => note && h("div", {}, note))),
     );
-    const room = this.geometry;
-    this.legend.style.paddingLeft = room ? `${Math.max(20, Math.min(room.left - 20, 48))}px` : "";
+    this.legend.style.paddingLeft = `${Math.max(20, Math.min(g.left - 20, 48))}px`;
   }
 
   private showTwin(): void {
-    const { matrix, reading } = this;
-    if (!matrix || !reading) return;
+    const { replay, reading } = this;
+    if (!replay || !reading) return;
     this.twin.label = `Attention matrix, rows are queries, columns are keys. ${this.words}`;
     this.twin.show(
-      matrix.rows,
-      matrix.keys,
+      replay.rows,
+      replay.keys,
       reading.query,
       reading.key,
       (r, k) => r === reading.query && k === reading.key,
@@ -284,59 +405,88 @@ export class Plate {
   }
 
   private say(row: number, key: number): string | null {
-    const { matrix, data } = this;
-    if (!matrix || !data || !this.exact) return null;
-    const value = matrix.data[row * matrix.keys + key];
+    const { replay, data } = this;
+    if (!replay || !data || row >= replay.rows || key >= replay.keys) return null;
+    const value = replay.value("softmax", row, key);
     const name = (tokens: readonly string[], i: number) => `${tokens[i] ?? "token"} ${i}`;
-    if (value === undefined) return null;
     return `${name(data.queries, row)} looks at ${name(data.facts.tokens, key)}: ${Number.isNaN(value) ? "masked" : smallWeight(value)}`;
   }
 
-  private at(e: MouseEvent): [number, number] | null {
-    const box = this.canvas.getBoundingClientRect();
-    const g = this.geometry;
-    if (!g || box.width === 0) return null;
-    const zoom = g.width / box.width;
-    return cellAt(g, (e.clientX - box.left) * zoom, (e.clientY - box.top) * zoom);
+  /** The cells under the pointer, and the greatest of them with its exact value. */
+  private at(e: MouseEvent): { block: Viewport; cell: Cell; value: number } | null {
+    const { geometry: g, replay } = this;
+    const block = g && replay && blockAt(g, ...this.gestures.point(e));
+    return block && { block, ...greatest(replay, block) };
   }
 
   private point(e: PointerEvent): void {
     if (e.pointerType === "touch") return;
-    const at = this.at(e);
-    const { geometry: g, matrix, data } = this;
-    if (!at || !g || !matrix || !data || !this.exact) {
+    const { geometry: g, data } = this;
+    const at = this.gestures.dragging ? null : this.at(e);
+    if (!at || !g || !data) {
       this.hideTip();
       return;
     }
-    const [row, key] = at;
-    const x = columnX(g, key);
-    const y = g.top + row * g.cellY;
-    const size = Math.max(3, g.cellX);
-    this.pointed(at);
+    this.events.hover(at.cell);
     const show = () => {
-      const value = matrix.data[row * matrix.keys + key]!;
-      const words = Number.isNaN(value)
-        ? key > row
-          ? "masked: comes later"
-          : "outside the window"
-        : smallWeight(value);
-      this.tip.element.replaceChildren(
-        queryName(data, row),
-        h("span", { class: "lt-quiet" }, " \u2192 "),
-        tokenName(data, key),
-        h("b", {}, ` ${words}`),
-      );
+      this.tip.element.replaceChildren(...cellWords(data, at));
       const box = this.canvas.getBoundingClientRect();
-      this.tip.show(new DOMRect(box.left + x, box.top + y, size, size), [], 12);
+      const [row, key] = at.cell;
+      const [w, hh] = [Math.max(3, columnWidth(g, key)), Math.max(3, g.cellY)];
+      this.tip.show(new DOMRect(box.left + columnX(g, key), box.top + rowY(g, row), w, hh), [], 12);
     };
     if (this.tip.shown) show();
     else this.tipDelay.start(80, show);
   }
 
   private click(e: MouseEvent): void {
-    const at = this.at(e);
-    if (!at || !this.exact) return;
+    const at = this.gestures.dragging ? null : this.at(e);
+    if (!at) return;
     this.twin.element.focus({ preventScroll: true });
-    this.choose([at[0], at[1]]);
+    this.events.choose([...at.cell]);
   }
+}
+
+/** The cell of greatest weight in a block; its first one where all are masked. */
+function greatest(replay: Replay, { rows, keys }: Viewport): { cell: Cell; value: number } {
+  let best: { cell: Cell; value: number } = { cell: [rows[0], keys[0]], value: Number.NaN };
+  for (let row = rows[0]; row < rows[1]; row++)
+    for (let key = keys[0]; key < keys[1]; key++) {
+      const value = replay.value("softmax", row, key);
+      if (value > best.value || (Number.isNaN(best.value) && !Number.isNaN(value)))
+        best = { cell: [row, key], value };
+    }
+  return best;
+}
+
+/** What a tooltip says: the cell, its value, and of how many cells it is the greatest. */
+function cellWords(
+  data: GridData,
+  at: { block: Viewport; cell: Cell; value: number },
+): (HTMLElement | string)[] {
+  const { block, cell, value } = at;
+  const [row, key] = cell;
+  const words = !Number.isNaN(value)
+    ? smallWeight(value)
+    : key > row
+      ? "masked: comes later"
+      : "outside the window";
+  const range = (what: string, [from, to]: Span) =>
+    to - from > 1 ? `${what}s ${from}\u2013${to - 1}` : `${what} ${from}`;
+  const many = size(block.rows) * size(block.keys) > 1;
+  return [
+    queryName(data, row),
+    h("span", { class: "lt-quiet" }, " \u2192 "),
+    tokenName(data, key),
+    h("b", {}, ` ${words}`),
+    ...(many
+      ? [
+          h(
+            "div",
+            { class: "lt-quiet lt-tip-block" },
+            `${Number.isNaN(value) ? "" : "highest of "}${range("row", block.rows)} \u00b7 ${range("key", block.keys)}`,
+          ),
+        ]
+      : []),
+  ];
 }

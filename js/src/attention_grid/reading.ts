@@ -1,7 +1,5 @@
 // What one row of a head's matrix says: where a query looks, in numbers and in words.
-// In: a matrix, a query, maybe a key. Out: the key that stands out, its rank, the next ones.
-import type { Matrix } from "./data";
-
+// In: the row of a query, maybe a key. Out: the key that stands out, its rank, the next ones.
 export interface Reading {
   readonly query: number;
   readonly key: number;
@@ -17,10 +15,13 @@ export interface Reading {
   readonly afterSink: boolean;
 }
 
-/** Reads row `query`. Without a key the highest one is taken; with the sink aside the highest besides the first token. */
-export function read(matrix: Matrix, query: number, key: number | null, sinkAside: boolean): Reading | null {
-  if (query < 0 || query >= matrix.rows) return null;
-  const row = matrix.data.subarray(query * matrix.keys, (query + 1) * matrix.keys);
+/** Reads the row of a query. Without a key the highest one is taken; with the sink aside the highest besides the first token. */
+export function read(
+  row: Float32Array,
+  query: number,
+  key: number | null,
+  sinkAside: boolean,
+): Reading | null {
   const order: number[] = [];
   for (let k = 0; k < row.length; k++) if (!Number.isNaN(row[k]!)) order.push(k);
   order.sort((a, b) => row[b]! - row[a]! || a - b);

@@ -4,8 +4,9 @@ import { css, luminance, mix } from "../shared/colour";
 import { type Cleanup, h, setProps } from "../shared/dom";
 import { running, smallWeight, subscript } from "../shared/format";
 import type { Theme } from "../shared/theme";
-import type { GridData, Matrix } from "./data";
+import type { GridData } from "./data";
 import type { Reading } from "./reading";
+import type { Replay } from "./replay";
 import { logPosition } from "./scale";
 
 /** Up to this many tokens every token has its underline. */
@@ -46,10 +47,9 @@ export class TextStrip {
     });
   }
 
-  show(data: GridData, matrix: Matrix | null, reading: Reading | null, look: { theme: Theme }): void {
-    const fits = matrix !== null && matrix.keys === data.facts.n_tokens;
-    this.element.hidden = !fits || !reading;
-    if (!matrix || !reading || this.element.hidden) return;
+  show(data: GridData, replay: Replay | null, reading: Reading | null, look: { theme: Theme }): void {
+    this.element.hidden = replay?.keys !== data.facts.n_tokens || !reading;
+    if (!replay || !reading || this.element.hidden) return;
     this.cursor = data.same ? reading.query : reading.key;
     this.build(data);
     const long = data.facts.n_tokens > SHORT;
@@ -72,7 +72,7 @@ export class TextStrip {
     );
     this.text.setAttribute("aria-label", `Tokens: choose which one looks. Now ${label} ${reading.query}`);
     this.text.classList.toggle("lt-long", long);
-    const row = matrix.data.subarray(reading.query * matrix.keys, (reading.query + 1) * matrix.keys);
+    const row = replay.row(reading.query);
     this.spans.forEach((span, i) => {
       const at = this.from + i;
       paint(span, row[at]!, at === this.cursor, long, look.theme);

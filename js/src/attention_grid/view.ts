@@ -150,7 +150,11 @@ export class AttentionGridView {
     });
     this.progress = new ProgressView(cleanup, () => source.stop());
     this.detail = new DetailView(
-      { tokens: (tokens) => this.chooseTokens(tokens), retry: () => this.open(true) },
+      {
+        tokens: (tokens) => this.chooseTokens(tokens),
+        retry: () => this.open(true),
+        drawn: () => this.openEnds(),
+      },
       source,
     );
     const controls = h(
@@ -489,10 +493,13 @@ export class AttentionGridView {
     if (this.detailed?.data === data && sameFields(this.detailed.state, wanted)) return;
     this.detailed = { data, state: wanted };
     this.detail.show(data, wanted);
-    if (this.status.kind === "exact" && this.openStart !== null) {
-      performance.measure("lt:open-head", { start: this.openStart, end: performance.now() });
-      this.openStart = null;
-    }
+  }
+
+  /** The locked head stands on the screen with exact values. */
+  private openEnds(): void {
+    if (this.openStart === null) return;
+    performance.measure("lt:open-head", { start: this.openStart, end: performance.now() });
+    this.openStart = null;
   }
 
   private renderHeader(again = false): void {
@@ -703,6 +710,7 @@ export class AttentionGridView {
       this.detail.plate.hideTip();
       return true;
     }
+    if (this.detail.plate.free()) return true;
     if (this.brushed || this.isolated) {
       this.brushed = this.isolated = null;
       this.kept.key = "";
@@ -755,7 +763,7 @@ function isNative(target: HTMLElement, event: KeyboardEvent): boolean {
 }
 
 function exact(replay: Replay): HeadStatus {
-  return { kind: "exact", replay, matrix: replay.matrix() };
+  return { kind: "exact", replay };
 }
 
 /** Both have the very same values. */
