@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import base64
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 _ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
+
+_WORTH = 0.9  # of its bytes that a blob must shrink to, to be worth the browser's time
 
 #: Traits that linked widgets share.
 SHARED = ("selected_layer", "selected_head", "selected_tokens")
@@ -24,12 +27,14 @@ SHARED = ("selected_layer", "selected_head", "selected_tokens")
 # models get the very value that was set, so that handing it on ends where all have it.
 _HOST = """
 const data = JSON.parse(document.getElementById("lt-data").textContent);
-const bytes = (text) => {
+const bytes = async ([text, packed]) => {
   const raw = atob(text), out = new Uint8Array(raw.length);
   for (let i = 0; i < raw.length; i++) out[i] = raw.charCodeAt(i);
-  return new DataView(out.buffer);
+  if (!packed) return new DataView(out.buffer);
+  const stream = new Blob([out]).stream().pipeThrough(new DecompressionStream("deflate"));
+  return new DataView(await new Response(stream).arrayBuffer());
 };
-const blobs = data.blobs.map(bytes);
+const blobs = await Promise.all(data.blobs.map(bytes));
 const models = [];
 const makeModel = ({ state, buffers, links }) => {
   for (const [name, value] of Object.entries(buffers))
@@ -63,8 +68,8 @@ const makeModel = ({ state, buffers, links }) => {
   };
   return model;
 };
-const load = async (text) => {
-  const url = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
+const load = async (at) => {
+  const url = URL.createObjectURL(new Blob([blobs[at]], { type: "text/javascript" }));
   const module = (await import(url)).default;
   URL.revokeObjectURL(url);
   return module;
@@ -149,7 +154,7 @@ def page(*parts: Part) -> str:
     linked = _linked(parts)
     data: dict[str, Any] = {
         "shared": SHARED,
-        "modules": modules,
+        "modules": _place([module.encode() for module in modules], blobs),
         "parts": [
             {
                 "module": modules.index(part.module),
@@ -160,7 +165,7 @@ def page(*parts: Part) -> str:
             for part, links in zip(parts, linked, strict=True)
         ],
     }
-    data["blobs"] = [base64.b64encode(blob).decode() for blob in blobs]  # filled by the parts
+    data["blobs"] = [_packed(blob) for blob in blobs]  # of the modules and the parts
     themes = {str(part.state.get("theme", "auto")) for part in parts}
     theme = themes.pop() if len(themes) == 1 else "auto"
     title = " · ".join(dict.fromkeys(part.title for part in parts))
@@ -188,6 +193,13 @@ def _place(value: Any, blobs: dict[bytes, int]) -> Any:
     if isinstance(value, (list, tuple)):
         return [_place(item, blobs) for item in value]
     return blobs.setdefault(bytes(value), len(blobs))
+
+
+def _packed(blob: bytes) -> tuple[str, bool]:
+    """Bytes as text, and whether they were compressed first: thumbnails and scripts halve, keys and queries do not."""
+    small = zlib.compress(blob, 6)
+    packed = len(small) < _WORTH * len(blob)
+    return base64.b64encode(small if packed else blob).decode(), packed
 
 
 def _linked(parts: Sequence[Part]) -> list[list[int]]:

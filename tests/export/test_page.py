@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
+import zlib
 
 import pytest
 
@@ -17,7 +19,9 @@ def data_of(html):
     """The data of a page with one widget, as its browser reads them."""
     data = json.loads(re.search(r'<script type="application/json" id="lt-data">(.*?)</script>', html, re.DOTALL)[1])
     (part,) = data["parts"]
-    return {**part, "module": data["modules"][part["module"]]}
+    text, packed = data["blobs"][data["modules"][part["module"]]]
+    module = base64.b64decode(text)
+    return {**part, "module": (zlib.decompress(module) if packed else module).decode()}
 
 
 @pytest.mark.browser

@@ -91,8 +91,9 @@ def test_what_parts_have_in_common_stands_there_once():
     same = b"0" * 1000
     html = made_of(part("A", one, big=same), part("B", one, big=[same, b"1"]), part("C", two), part("A", two, one))
     data = data_of(html)
-    assert len(data["modules"]) == 1 and len(data["blobs"]) == 2
-    assert [own["buffers"] for own in data["parts"]] == [{"big": 0}, {"big": [0, 1]}, {}, {}]
+    assert len(data["modules"]) == 1 and len(data["blobs"]) == 3
+    assert [own["buffers"] for own in data["parts"]] == [{"big": 1}, {"big": [1, 2]}, {}, {}]
+    assert [packed for _, packed in data["blobs"]] == [False, True, False]
     assert [own["links"] for own in data["parts"]] == [[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]]
     assert "<title>A · B · C</title>" in html and '<body class="dark">' in html
 
