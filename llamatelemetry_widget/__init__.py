@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .models.info import ModelInfo
     from .trace import Trace, load_trace
     from .widgets.attention_grid import AttentionGrid
+    from .widgets.head_comparison import HeadComparison
     from .widgets.links import link
 
 __version__ = "0.1.0"
@@ -43,6 +44,7 @@ _HOMES = {
     "Trace": "trace",
     "load_trace": "trace",
     "AttentionGrid": "widgets.attention_grid",
+    "HeadComparison": "widgets.head_comparison",
     "decode_thumbnail": "analysis.attention",
     "link": "widgets.links",
     "save_html": "export.together",
@@ -69,6 +71,7 @@ __all__ = [
     "CaptureUnavailable",
     "EngineCancelled",
     "EngineCrashed",
+    "HeadComparison",
     "LlamaTelemetryError",
     "MemoryBudgetExceeded",
     "Model",
