@@ -87,22 +87,22 @@ export class Atlas {
     return Math.floor(index / this.columns) * (this.look?.size ?? 0);
   }
 
-  /** Brings the canvas to this look. */
-  update(look: AtlasLook): void {
-    const ctx = this.canvas.getContext("2d");
-    if (!ctx || look.size <= 0) return;
-    this.prepare(ctx, look);
+  /** Brings the canvas to this look; the indices of the heads whose pictures are new. */
+  update(look: AtlasLook): readonly number[] {
     const changed: number[] = [];
+    const ctx = this.canvas.getContext("2d");
+    if (!ctx || look.size <= 0) return changed;
+    this.prepare(ctx, look);
     for (const head of look.data.heads) {
       if (this.drawn[head.index] || !look.data.has(head)) continue;
       this.draw(head, look);
       this.drawn[head.index] = 1;
       changed.push(head.index);
     }
-    if (changed.length === 0 || !this.image) return;
-    if (changed.length > FEW) ctx.putImageData(this.image, 0, 0);
-    else
+    if (this.image && changed.length > FEW) ctx.putImageData(this.image, 0, 0);
+    else if (this.image)
       for (const i of changed) ctx.putImageData(this.image, 0, 0, this.x(i), this.y(i), look.size, look.size);
+    return changed;
   }
 
   private prepare(ctx: CanvasRenderingContext2D, look: AtlasLook): void {

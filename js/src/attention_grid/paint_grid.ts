@@ -38,13 +38,17 @@ export interface GridPicture {
 const SMALL_CELL = 20;
 const SMALL_SIDE = 16;
 
-/** What decides how labels, brackets and marks look; a filter or a moving head changes none of it. */
-const FURNITURE = ["data", "layout", "ranked", "statistic", "locked", "theme", "ratio"] as const;
+/** What decides how all but the thumbnails looks. While none of it changes, only changed thumbnails are painted. */
+const FURNITURE = ["data", "layout", "ranked", "statistic", "locked", "theme", "ratio", "running"] as const;
+
+const NONE = new Float32Array(0);
 
 export class GridPainter {
   private readonly atlas = new Atlas();
   private readonly furniture = h("canvas", {});
   private furnished: Pick<GridPicture, (typeof FURNITURE)[number]> | null = null;
+  /** x, y and strength of each thumbnail as they are on the canvas; NaN = to be painted. */
+  private shown: readonly [Float32Array, Float32Array, Float32Array] = [NONE, NONE, NONE];
 
   /** Forgets the pictures of heads whose thumbnails changed: of a layer, or of all. */
   forget(layer?: number): void {
@@ -54,60 +58,78 @@ export class GridPainter {
   paint(canvas: HTMLCanvasElement, p: GridPicture): void {
     const ctx = canvas.getContext("2d");
     if (!ctx) return;
+    const { cell } = p.layout;
+    const size = Math.round(cell * p.ratio);
+    const renewed = this.atlas.update({ ...p, size, cells: cell < SMALL_CELL ? SMALL_SIDE : 64 });
+    const all = this.furnish(p) || this.moved(p);
     sized(canvas, p);
     ctx.setTransform(1, 0, 0, 1, 0, 0);
-    ctx.globalAlpha = 1;
-    ctx.fillStyle = css(p.theme.paper);
-    ctx.fillRect(0, 0, canvas.width, canvas.height);
-    this.paintThumbnails(ctx, p);
-    this.furnish(p);
-    ctx.drawImage(this.furniture, 0, 0);
+    ctx.imageSmoothingEnabled = false;
+    if (all) {
+      ctx.fillStyle = css(p.theme.paper);
+      ctx.fillRect(0, 0, canvas.width, canvas.height);
+      this.shown = [p.x.slice(), p.y.slice(), new Float32Array(p.alpha.length).fill(Number.NaN)];
+    }
+    for (const i of renewed) this.shown[2][i] = Number.NaN;
+    this.paintThumbnails(ctx, p, size, all);
+    if (all) ctx.drawImage(this.furniture, 0, 0);
     ctx.setTransform(p.ratio, 0, 0, p.ratio, 0, 0);
     if (!p.ranked) paintBars(ctx, p);
   }
 
+  /** Whether any thumbnail stands elsewhere now. */
+  private moved(p: GridPicture): boolean {
+    const [x, y] = this.shown;
+    return x.length !== p.x.length || x.some((v, i) => v !== p.x[i] || y[i] !== p.y[i]);
+  }
+
   /** Paper shows through what is filtered out, so a dimmed thumbnail is faded towards it. */
-  private paintThumbnails(ctx: CanvasRenderingContext2D, p: GridPicture): void {
-    const { atlas } = this;
-    const { cell } = p.layout;
-    const size = Math.round(cell * p.ratio);
-    atlas.update({ ...p, size, cells: cell < SMALL_CELL ? SMALL_SIDE : 64 });
-    const waiting = css(p.theme.plate);
-    const running = css(p.theme.accentSoft);
-    ctx.imageSmoothingEnabled = false;
+  private paintThumbnails(ctx: CanvasRenderingContext2D, p: GridPicture, size: number, all: boolean): void {
+    const { atlas, furniture } = this;
+    const strength = this.shown[2];
+    const [paper, waiting, running] = [p.theme.paper, p.theme.plate, p.theme.accentSoft].map(css);
     for (const { head } of p.cells) {
       const i = head.index;
-      if (p.alpha[i]! <= 0) continue;
+      const alpha = p.alpha[i]!;
+      if (strength[i] === alpha) continue;
+      strength[i] = alpha;
       const x = Math.round(p.x[i]! * p.ratio);
       const y = Math.round(p.y[i]! * p.ratio);
-      ctx.globalAlpha = p.alpha[i]!;
-      if (p.data.has(head)) {
-        ctx.drawImage(atlas.canvas, atlas.x(i), atlas.y(i), size, size, x, y, size, size);
-        continue;
+      if (!all) {
+        ctx.globalAlpha = 1;
+        ctx.fillStyle = paper!;
+        ctx.fillRect(x, y, size, size);
       }
-      ctx.fillStyle = p.running === head.layer ? running : waiting;
-      ctx.fillRect(x, y, size, size);
+      ctx.globalAlpha = alpha;
+      if (p.data.has(head)) ctx.drawImage(atlas.canvas, atlas.x(i), atlas.y(i), size, size, x, y, size, size);
+      else {
+        ctx.fillStyle = p.running === head.layer ? running! : waiting!;
+        ctx.fillRect(x, y, size, size);
+      }
+      if (all || p.ranked || p.data.layer(head.layer)?.window == null) continue;
+      ctx.globalAlpha = 1;
+      ctx.drawImage(furniture, x, y, size, size, x, y, size, size); // the window's edge
     }
     ctx.globalAlpha = 1;
   }
 
-  /** Labels, brackets, windows and layers without attention, on a canvas of their own. */
-  private furnish(p: GridPicture): void {
+  /** Labels, brackets, windows and layers without attention, on a canvas of their own; true when they changed. */
+  private furnish(p: GridPicture): boolean {
     const old = this.furnished;
-    if (old && FURNITURE.every((key) => old[key] === p[key])) return;
+    if (old && FURNITURE.every((key) => old[key] === p[key])) return false;
     this.furnished = p;
     const ctx = this.furniture.getContext("2d");
-    if (!ctx) return;
+    if (!ctx) return true;
     sized(this.furniture, p);
     ctx.setTransform(1, 0, 0, 1, 0, 0);
     ctx.clearRect(0, 0, this.furniture.width, this.furniture.height);
     ctx.setTransform(p.ratio, 0, 0, p.ratio, 0, 0);
-    if (p.ranked) {
-      paintRankLabels(ctx, p);
-      return;
+    if (p.ranked) paintRankLabels(ctx, p);
+    else {
+      paintLayers(ctx, p);
+      paintModelLabels(ctx, p);
     }
-    paintLayers(ctx, p);
-    paintModelLabels(ctx, p);
+    return true;
   }
 }
 
@@ -335,9 +357,13 @@ function paintBars(ctx: CanvasRenderingContext2D, p: GridPicture): void {
   // As the histograms' bars: line2 alone would sink into dark paper.
   const quiet = css(theme.dark ? mix(theme.paper, theme.ink3, 0.75) : theme.line2);
   const loud = css(theme.accent);
+  const paper = css(theme.paper);
   const small = font(theme, 10);
   layout.bands.forEach((band) => {
-    const base = Math.round(band.bottom + layout.windows + layout.bars - 4) + 0.5;
+    const top = band.bottom + layout.windows;
+    const base = Math.round(top + layout.bars - 4) + 0.5;
+    ctx.fillStyle = paper;
+    ctx.fillRect(0, top, layout.width, layout.bars);
     ctx.strokeStyle = css(theme.line2);
     ctx.lineWidth = 1;
     ctx.beginPath();
