@@ -6,26 +6,28 @@ In: a name that `models.find.resolve` understands; prompts. Out: `ModelInfo`, to
 from __future__ import annotations
 
 import os
-import time
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from datetime import datetime
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from .engine.client import IDLE_SECONDS, Engine
+from .engine.collector import Collector, GrowingCollector
+from .engine.generation import Generation
 from .engine.running import RunningTrace, TraceEvent
-from .engine.wire import Message, SharedBlock
+from .engine.wire import Message
 from .errors import CaptureUnavailable, LlamaTelemetryError, ModelFileError, PromptTooLong
 from .models.find import resolve
 from .models.info import ModelInfo, model_info
-from .trace import AttentionRecord, Trace, fill_record
+from .trace import Trace
 
 if TYPE_CHECKING:
     import pandas as pd
 
+Array = np.ndarray[Any, Any]
 Prompt = str | bytes | Sequence[int] | Sequence[Mapping[str, str]]
 What = Literal["attention", "hidden", "outputs", "experts"]
 EVERYTHING: tuple[What, ...] = ("attention", "hidden", "outputs", "experts")
@@ -199,6 +201,7 @@ class Model:
         n_ubatch: int = 512,
         memory_budget: str | int = "2GB",
         decoder_prompt: Sequence[int] | None = None,
+        n_predict: int = 0,
         progress: bool = True,
     ) -> Trace:
         """Run a prompt and keep what the model did with it.
@@ -225,6 +228,8 @@ class Model:
             The most that the trace may take, e.g. ``"500MB"``; bytes as a number.
         decoder_prompt : sequence of int, optional
             Encoder-decoders: what the decoder is given; its start token by default.
+        n_predict : int
+            Let the model write so many tokens, always the likeliest, and trace them too (`generate` tells each).
         progress : bool
             Show a bar when the run takes longer than a second.
 
@@ -236,6 +241,20 @@ class Model:
         ------
         PromptTooLong, MemoryBudgetExceeded, CaptureUnavailable, EngineCrashed, EngineCancelled
         """
+        if n_predict:
+            if logits != "last":
+                raise CaptureUnavailable("logits='all' and n_predict do not go together: trace the whole text again")
+            return self.generate(
+                prompt,
+                n_predict,
+                layers=layers,
+                capture=capture,
+                flash_attention=flash_attention,
+                kv_type=kv_type,
+                n_ubatch=n_ubatch,
+                memory_budget=memory_budget,
+                decoder_prompt=decoder_prompt,
+            ).result(progress)
         running = self.start_trace(
             prompt,
             layers,
@@ -263,30 +282,100 @@ class Model:
         decoder_prompt: Sequence[int] | None = None,
     ) -> RunningTrace:
         """Start what `trace` does and return at once; the parameters are the same."""
-        unknown = sorted(set(capture) - set(EVERYTHING))
-        if unknown:
-            raise CaptureUnavailable(f"capture {unknown[0]!r} does not exist: choose from {', '.join(EVERYTHING)}")
-        request: Message = {
-            "do": "trace",
-            "layers": None if layers == "all" else [int(layer) for layer in layers],
-            "capture": list(capture),
-            "logits": logits,
-            "flash_attention": flash_attention,
-            "kv_type": kv_type,
-            "n_ubatch": int(n_ubatch),
-            "memory_budget": parse_bytes(memory_budget),
-        }
+        request = _trace_request("trace", layers, capture, logits, flash_attention, kv_type, n_ubatch, memory_budget)
         return RunningTrace(lambda emit: self._trace(prompt, decoder_prompt, request, emit))
 
     def _trace(
         self, prompt: Prompt, decoder_prompt: Sequence[int] | None, request: Message, emit: Callable[[TraceEvent], None]
     ) -> Trace:
         ids, decoder_ids = self._prompt_ids(prompt, decoder_prompt)
-        collector = _Collector(self, ids, decoder_ids, request, emit)
-        answer = self._request({**request, "ids": ids, "decoder_ids": decoder_ids}, collector)
-        return collector.finish(answer)
+        return self._collect(Collector, ids, decoder_ids, request, emit)
 
-    def _prompt_ids(self, prompt: Prompt, decoder_prompt: Sequence[int] | None) -> tuple[list[int], list[int]]:
+    def _collect(
+        self,
+        kind: type[Collector],
+        ids: list[int],
+        decoder_ids: list[int],
+        request: Message,
+        emit: Callable[[TraceEvent], None],
+    ) -> Trace:
+        collector = kind(self.info, self._engine, ids, decoder_ids, request, emit)
+        trace = collector.finish(self._request({**request, "ids": ids, "decoder_ids": decoder_ids}, collector))
+        trace._run_again = partial(_token_statistics, weakref.ref(self))
+        return trace
+
+    def generate(
+        self,
+        prompt: Prompt,
+        max_tokens: int = 64,
+        *,
+        temperature: float = 0.0,
+        top_k: int = 40,
+        typical_p: float = 1.0,
+        top_p: float = 0.95,
+        min_p: float = 0.05,
+        repeat_penalty: float = 1.0,
+        seed: int = 0,
+        layers: Literal["all"] | Iterable[int] = "all",
+        capture: Collection[What] = EVERYTHING,
+        flash_attention: Literal["auto", "on", "off"] = "auto",
+        kv_type: str = "f16",
+        n_ubatch: int = 512,
+        memory_budget: str | int = "2GB",
+        decoder_prompt: Sequence[int] | None = None,
+    ) -> Generation:
+        """Let the model continue a prompt, and keep what it does meanwhile.
+
+        Parameters
+        ----------
+        prompt, layers, capture, flash_attention, kv_type, n_ubatch, memory_budget, decoder_prompt
+            As in `trace`.
+        max_tokens : int
+            The text ends there, or where the model ends it.
+        temperature : float
+            0: always the likeliest token, and the next four parameters have no effect.
+        top_k : int
+            Only so many of the likeliest tokens; 0 = all.
+        typical_p, top_p, min_p : float
+            llama.cpp's samplers of these names; 1, 1 and 0 switch them off.
+        repeat_penalty : float
+            Divides what the last 64 tokens speak for; 1 = off.
+        seed : int
+            Of the choice. The same seed gives the same text.
+
+        Returns
+        -------
+        Generation
+            An iterator of tokens, with a `trace` that grows.
+
+        Raises
+        ------
+        PromptTooLong, MemoryBudgetExceeded, CaptureUnavailable, EngineCrashed
+            When the first token is asked for.
+        """
+        if max_tokens < 1:
+            raise LlamaTelemetryError(f"max_tokens {max_tokens} is no number of tokens: give 1 or more")
+        request = _trace_request("generate", layers, capture, "last", flash_attention, kv_type, n_ubatch, memory_budget)
+        sampler = {
+            "temperature": float(temperature),
+            "top_k": int(top_k),
+            "typical_p": float(typical_p),
+            "top_p": float(top_p),
+            "min_p": float(min_p),
+            "repeat_penalty": float(repeat_penalty),
+            "seed": int(seed),
+        }
+        request |= {"max_tokens": int(max_tokens), "sampler": sampler}
+
+        def work(emit: Callable[[TraceEvent], None]) -> Trace:
+            ids, decoder_ids = self._prompt_ids(prompt, decoder_prompt, int(max_tokens))
+            return self._collect(GrowingCollector, ids, decoder_ids, request, emit)
+
+        return Generation(work, int(max_tokens))
+
+    def _prompt_ids(
+        self, prompt: Prompt, decoder_prompt: Sequence[int] | None, more: int = 0
+    ) -> tuple[list[int], list[int]]:
         ids = self._ids(prompt)
         if not ids:
             raise LlamaTelemetryError("the prompt has no tokens: give at least one character")
@@ -295,6 +384,11 @@ class Model:
             raise PromptTooLong(
                 f"the prompt has {len(ids)} tokens, this model's context holds {limit}: "
                 f"shorten the prompt by {len(ids) - limit}"
+            )
+        if limit is not None and len(ids) + more > limit:
+            raise PromptTooLong(
+                f"the prompt's {len(ids)} tokens and {more} more do not fit this model's context of {limit}: "
+                f"ask for at most {limit - len(ids)}"
             )
         if not self._engine.facts.get("encoder_decoder"):
             return ids, []
@@ -335,99 +429,49 @@ class Model:
         return frame
 
 
-class _Collector:
-    """Turns the worker's messages of one run into a `Trace`, and into events as they come."""
+def _trace_request(
+    do: str,
+    layers: Literal["all"] | Iterable[int],
+    capture: Collection[What],
+    logits: str,
+    flash_attention: str,
+    kv_type: str,
+    n_ubatch: int,
+    memory_budget: str | int,
+) -> Message:
+    """What the worker is asked for a run that is captured."""
+    unknown = sorted(set(capture) - set(EVERYTHING))
+    if unknown:
+        raise CaptureUnavailable(f"capture {unknown[0]!r} does not exist: choose from {', '.join(EVERYTHING)}")
+    return {
+        "do": do,
+        "layers": None if layers == "all" else [int(layer) for layer in layers],
+        "capture": list(capture),
+        "logits": logits,
+        "flash_attention": flash_attention,
+        "kv_type": kv_type,
+        "n_ubatch": int(n_ubatch),
+        "memory_budget": parse_bytes(memory_budget),
+    }
 
-    def __init__(
-        self, model: Model, ids: list[int], decoder_ids: list[int], request: Message, emit: Callable[[TraceEvent], None]
-    ) -> None:
-        self._model, self._emit, self._request = model, emit, request
-        self._ids, self._decoder_ids = ids, decoder_ids
-        self._trace: Trace | None = None
-        self._started = time.perf_counter()
 
-    def __call__(self, message: Message) -> None:
-        kind = message["kind"]
-        if kind == "start":
-            self._begin(message)
-        elif kind == "progress":
-            self._emit(
-                TraceEvent("progress", message["done"], message["total"], message=message["stage"], trace=self._trace)
-            )
-        elif kind == "layer":
-            self._layer(message)
+def _token_statistics(model: weakref.ref[Model], trace: Trace) -> Array:
+    """Statistics of a trace's tokens, by running them once more with the same settings.
 
-    def _begin(self, message: Message) -> None:
-        block = SharedBlock(message["size"], message["fd"])
-        arrays = {name: block.array(at, dtype, tuple(shape)) for name, (at, dtype, shape) in message["arrays"].items()}
-        self._trace = Trace(
-            np.asarray(self._ids, np.int32),
-            [],
-            [],
-            self._info(message),
-            _without={int(k): v for k, v in message["without_attention"].items()},
-            _part_layers=message["layers"],
-            _arrays=arrays,
+    Raises
+    ------
+    CaptureUnavailable
+        The model is gone.
+    """
+    own = model()
+    if own is None:
+        raise CaptureUnavailable(
+            "the model of this trace is gone, so its tokens cannot be run again: trace with logits='all'"
         )
-        for a in message["attention"]:
-            record = AttentionRecord(a["part"], a["layer"], a["heads"], a["kv_heads"])
-            self._trace._attention[record.part, record.layer] = record
-        self._trace.token_bytes = [bytes.fromhex(piece) for piece in message["pieces"]]
-        self._trace.token_kinds = message["kinds"]
-        if self._decoder_ids:
-            decoder = np.asarray(self._decoder_ids, np.int32)
-            pieces = [bytes.fromhex(piece) for piece in message["decoder_pieces"]]
-            self._trace.decoder = decoder, pieces, message["decoder_kinds"]
-        self._emit(TraceEvent("start", trace=self._trace))
-
-    def _info(self, message: Message) -> dict[str, Any]:
-        info, facts = self._model.info, self._model._engine.facts
-        state = os.stat(info.path)
-        return {
-            "model": info.name,
-            "file": os.path.basename(info.path),
-            "path": os.fspath(info.path),
-            "file_state": [state.st_size, state.st_mtime_ns],
-            "sha256": None,
-            "architecture": info.architecture,
-            "quant_type": info.quant_type,
-            "quant_type_counts": dict(info.quant_type_counts),
-            "n_experts": info.n_experts,
-            "llama_cpp_python": facts["llama_cpp_python"],
-            "device": facts["device"],
-            "n_threads": message["n_threads"],
-            "date": datetime.now().astimezone().isoformat(timespec="seconds"),
-            "settings": {key: value for key, value in self._request.items() if key not in ("do",)},
-        }
-
-    def _layer(self, message: Message) -> None:
-        if self._trace is None:
-            raise LlamaTelemetryError("a layer arrived before the run began")
-        record = self._trace._attention[message["part"], message["layer"]]
-        fill_record(record, message, self._trace._arrays)
-        self._emit(
-            TraceEvent(
-                "layer", message["done"], message["total"], record.layer, record.part, record.reduced, trace=self._trace
-            )
-        )
-
-    def finish(self, answer: Message) -> Trace:
-        """The whole trace, once the worker is done."""
-        if self._trace is None:
-            raise LlamaTelemetryError("the worker ended the run before it began")
-        seconds = answer["seconds"]
-        prefill = sum(value for name, value in seconds.items() if name != "reduce")
-        self._trace._rows = answer["rows"]
-        self._trace.telemetry = {
-            "load_seconds": self._model._engine.load_seconds,
-            "prefill_seconds": prefill,
-            "prefill_tokens_per_second": (len(self._ids) + len(self._decoder_ids)) / prefill if prefill else None,
-            "reduce_seconds": seconds.get("reduce"),
-            "total_seconds": time.perf_counter() - self._started,
-            "n_threads": self._trace.info["n_threads"],
-            "worker_memory_bytes": answer["worker_rss"],
-        }
-        return self._trace
+    request = {**trace.info["settings"], "do": "trace", "layers": None, "capture": [], "logits": "last"}
+    decoder = [] if trace.decoder is None else trace.decoder[0].tolist()
+    again = own._collect(Collector, trace.token_ids.tolist(), decoder, {**request, "token_stats": True}, lambda _: None)
+    return np.array(again._arrays["token_stats"])
 
 
 def parse_bytes(size: str | int) -> int:

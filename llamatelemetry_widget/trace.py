@@ -9,20 +9,22 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from .analysis.attention import STATISTICS, Mask, Reduced, Scoring, name_head, replay, stages
+from .analysis.tokens import TOKEN_STATISTICS, token_statistics
 from .errors import CaptureUnavailable, LlamaTelemetryError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Array = np.ndarray[Any, Any]
+Bytes: TypeAlias = bytes  # where a field has that name
 FORMAT = "llamatelemetry-trace-1"
 _SMALL = ("scale", "soft_cap", "fused", "max_bias", "tolerance")  # a layer's scalars
 
@@ -68,6 +70,47 @@ class AttentionRecord:
     tolerance: float = 0.0
 
 
+@dataclass(frozen=True)
+class GeneratedToken:
+    """One token that the model wrote.
+
+    Attributes
+    ----------
+    id : int
+    bytes : bytes
+        Exactly what it stands for; a character may be several tokens.
+    kind : str
+        As in `Trace.token_kinds`.
+    position : int
+        Its index in the trace.
+    probability : float
+        The model's own, over its whole vocabulary, before any sampler.
+    rank : int
+        1 = the most likely.
+    entropy : float
+        Of that whole distribution, in nats.
+    seconds : float
+        To compute this token's row (with capture) and to choose the next token.
+    top : tuple of (int, bytes, float)
+        The likeliest tokens: id, bytes, probability.
+    """
+
+    id: int
+    bytes: bytes
+    kind: str
+    position: int
+    probability: float
+    rank: int
+    entropy: float
+    seconds: float
+    top: tuple[tuple[int, Bytes, float], ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The token as it is shown."""
+        return display_token(self.bytes)
+
+
 @dataclass
 class Trace:
     """What one prompt run left behind. Made by `Model.trace` or `load_trace`, not by hand.
@@ -98,6 +141,8 @@ class Trace:
     _part_layers: dict[str, list[int]] = field(default_factory=dict, repr=False)
     _arrays: dict[str, Array] = field(default_factory=dict, repr=False)
     _rows: dict[str, list[int]] = field(default_factory=dict, repr=False)
+    _generated: list[GeneratedToken] = field(default_factory=list, repr=False)
+    _run_again: Callable[[Trace], Array] | None = field(default=None, repr=False, compare=False)
 
     def __repr__(self) -> str:
         return f"<Trace: {self.provenance}>"
@@ -113,6 +158,65 @@ class Trace:
     def text(self) -> str:
         """The prompt: all tokens' bytes joined, then decoded."""
         return b"".join(self.token_bytes).decode("utf-8", "replace")
+
+    @property
+    def token_stats(self) -> pd.DataFrame:
+        """What the model thought of each token, over its whole vocabulary.
+
+        Without kept logits (``logits="all"``) the model runs the prompt once more, the first time this is asked; the
+        result stays in the trace and is saved with it.
+
+        Returns
+        -------
+        DataFrame
+            One row per token (of the decoder, in encoder-decoders): ``token``, its ``probability`` after those before
+            it, ``loss`` = -ln of that (nats), ``entropy`` of the distribution that it was drawn from (nats), ``rank``
+            (1 = the most likely). The first token has none: NaN.
+
+        Raises
+        ------
+        CaptureUnavailable
+            The model gives no logits (an encoder), or it is closed and the trace holds none.
+        """
+        import pandas as pd
+
+        tokens = self.tokens if self.decoder is None else [display_token(piece) for piece in self.decoder[1]]
+        values = dict(zip(TOKEN_STATISTICS, self._token_statistics(), strict=True))
+        frame: pd.DataFrame = pd.DataFrame({"token": tokens, **values})
+        return frame
+
+    def _token_statistics(self) -> Array:
+        """float32 (statistics, n)."""
+        if "token_stats" not in self._arrays:
+            logits = self.logits
+            ids = self.token_ids if self.decoder is None else self.decoder[0]
+            if len(logits) == len(ids):
+                self._arrays["token_stats"] = _token_statistics(logits, ids)
+            elif self._run_again is not None:
+                self._arrays["token_stats"] = self._run_again(self)
+            else:
+                raise CaptureUnavailable(
+                    "this trace holds the logits of its last token only, and no model to run it again: "
+                    "look at token_stats before you save a trace, or trace with logits='all'"
+                )
+        return self._arrays["token_stats"]
+
+    @property
+    def generation(self) -> pd.DataFrame:
+        """The tokens that the model wrote, one row each; empty where it wrote none.
+
+        Returns
+        -------
+        DataFrame
+            ``position``, ``id``, ``token``, ``probability``, ``rank``, ``entropy`` (nats), ``seconds``: see
+            `GeneratedToken`.
+        """
+        import pandas as pd
+
+        columns = ["position", "id", "token", "probability", "rank", "entropy", "seconds"]
+        rows = [(t.position, t.id, t.text, t.probability, t.rank, t.entropy, t.seconds) for t in list(self._generated)]
+        frame: pd.DataFrame = pd.DataFrame(rows, columns=columns)
+        return frame
 
     def part_tokens(self, part: str | None = None) -> tuple[list[str], list[str]]:
         """Display strings of a part's query tokens and of its key tokens."""
@@ -427,6 +531,10 @@ class Trace:
             "without": {str(k): v for k, v in self._without.items()},
             "part_layers": self._part_layers,
             "rows": self._rows,
+            "generated": [
+                {**asdict(t), "bytes": t.bytes.hex(), "top": [[i, piece.hex(), p] for i, piece, p in t.top]}
+                for t in self._generated
+            ],
         }
 
 
@@ -472,6 +580,7 @@ def _from_file(stored: dict[str, Any], arrays: dict[str, Array]) -> Trace:
         _part_layers=stored["part_layers"],
         _arrays=kept,
         _rows=stored["rows"],
+        _generated=[_generated_token(own) for own in stored["generated"]],
     )
     for facts in stored["attention"]:
         name = f"{facts['part']}.{facts['layer']}"
@@ -480,6 +589,22 @@ def _from_file(stored: dict[str, Any], arrays: dict[str, Array]) -> Trace:
         fill_record(record, {**facts, **own}, kept)
         trace._attention[record.part, record.layer] = record
     return trace
+
+
+def _generated_token(stored: dict[str, Any]) -> GeneratedToken:
+    top = tuple((int(i), bytes.fromhex(piece), float(p)) for i, piece, p in stored["top"])
+    return GeneratedToken(**{**stored, "bytes": bytes.fromhex(stored["bytes"]), "top": top})
+
+
+def _token_statistics(logits: Array, ids: Array) -> Array:
+    """float32 (statistics, n) from the logits of all tokens, a block of rows at a time."""
+    out = np.full((len(TOKEN_STATISTICS), len(ids)), np.nan, np.float32)
+    size = max(1, (1 << 22) // logits.shape[1])
+    for at in range(0, len(ids) - 1, size):
+        stop = min(at + size, len(ids) - 1)
+        found = token_statistics(logits[at:stop], ids[at + 1 : stop + 1])
+        out[:, at + 1 : stop + 1] = np.stack([found[name] for name in TOKEN_STATISTICS])
+    return out
 
 
 def _record_arrays(record: AttentionRecord) -> dict[str, Array]:

@@ -15,7 +15,7 @@ from .masks import Mask
 from .replay import Scoring
 from .rows import Ints, RowFacts, row_facts
 from .statistics import STATISTICS
-from .thumbnails import edges
+from .thumbnails import edges_within
 
 Hidden: TypeAlias = "list[tuple[slice, NDArray[np.bool_]]]"
 _CELLS = 1 << 18  # of a block, all heads: two such float32 arrays fit a core's second-level cache (2 MB) about
@@ -99,13 +99,13 @@ class Picks:
 class Plan:
     """Blocks of a layer. Runs of blocks share no row of the thumbnail, so that threads can fill it in."""
 
-    def __init__(self, s: Scoring, token_ids: NDArray[np.generic] | None, side: int) -> None:
-        self._shape, self._side = (*s.q.shape[:2], *s.k.shape[:2]), side
+    def __init__(self, s: Scoring, token_ids: NDArray[np.generic] | None, side: int, extent: int | None = None) -> None:
+        self._shape, self._side = (*s.q.shape[:2], *s.k.shape[:2]), (side, extent)
         self._mask = _copy(s.mask)  # a copy, because the arrays may lie in memory that somebody else unmaps
         self._token_ids = None if token_ids is None else np.array(token_ids)
         self.facts: RowFacts = row_facts(s, token_ids)
         self.divisors = self.facts.divisors()
-        self.row_edges, self.key_edges = edges(s.rows, min(side, s.rows)), edges(s.keys, min(side, s.keys))
+        self.row_edges, self.key_edges = (edges_within(n, side, extent) for n in (s.rows, s.keys))
         self.areas = np.outer(np.diff(self.row_edges), np.diff(self.key_edges)).astype(np.float32)
         self.narrowest = int(np.diff(self.key_edges).min())
         repeats = self.facts.repeats
@@ -115,10 +115,10 @@ class Plan:
         self._heads_at_once = self.heads[0].stop
         self.runs = [self._blocks(run, s.mask) for run in self._runs()]
 
-    def fits(self, s: Scoring, token_ids: NDArray[np.generic] | None, side: int) -> bool:
+    def fits(self, s: Scoring, token_ids: NDArray[np.generic] | None, side: int, extent: int | None) -> bool:
         """Whether this plan is the one for that layer."""
         shape = (*s.q.shape[:2], *s.k.shape[:2])
-        if (self._shape, self._side) != (shape, side) or not _equal(self._token_ids, token_ids):
+        if (self._shape, self._side) != (shape, (side, extent)) or not _equal(self._token_ids, token_ids):
             return False
         mine, other = self._mask, s.mask
         if mine is None or other is None or other.bits is not None:
@@ -250,13 +250,13 @@ def _overlapped(bounds: Ints, start: int, stop: int) -> slice:
 _plans: tuple[Plan, ...] = ()  # of the last masks: layers with and without a window alternate
 
 
-def plan_for(s: Scoring, token_ids: NDArray[np.generic] | None, side: int) -> Plan:
+def plan_for(s: Scoring, token_ids: NDArray[np.generic] | None, side: int, extent: int | None = None) -> Plan:
     """The plan of a layer, the same one as for an earlier layer where mask, tokens and shape are the same."""
     global _plans
     for plan in _plans:
-        if plan.fits(s, token_ids, side):
+        if plan.fits(s, token_ids, side, extent):
             return plan
-    plan = Plan(s, token_ids, side)
+    plan = Plan(s, token_ids, side, extent)
     if s.mask is None or s.mask.bits is None:  # else it is as large as the matrix
         _plans = (plan, *_plans[:2])
     return plan

@@ -18,7 +18,7 @@ from .reduce_numpy import reduce_numpy
 from .replay import QUIET, Scoring, replay_heads
 from .rows import RowFacts, row_facts
 from .statistics import STATISTICS
-from .thumbnails import edges, encode
+from .thumbnails import edges_within, encode
 
 _CELLS = 1 << 22  # of a block: 16 MB in float32, enough to keep a GPU busy
 
@@ -40,7 +40,7 @@ class Reduced:
     thumb_mean: Array
 
 
-def reduce(s: Scoring, token_ids: Array | None, side: int = 64, threads: int = 1) -> Reduced:
+def reduce(s: Scoring, token_ids: Array | None, side: int = 64, threads: int = 1, extent: int | None = None) -> Reduced:
     """Statistics and thumbnails of every head of a layer.
 
     Parameters
@@ -53,6 +53,9 @@ def reduce(s: Scoring, token_ids: Array | None, side: int = 64, threads: int = 1
         Side of the thumbnails; not more cells than there are rows or keys.
     threads : int
         Threads that NumPy arrays are worked on with. BLAS should use one thread of its own meanwhile.
+    extent : int, optional
+        Rows and keys that the thumbnails are laid out over, where more tokens are to come. They then hold the cells
+        that have tokens already.
 
     Returns
     -------
@@ -73,24 +76,24 @@ def reduce(s: Scoring, token_ids: Array | None, side: int = 64, threads: int = 1
         raise ValueError(f"side {side} and threads {threads} must be at least 1")
     ids = None if token_ids is None else host(token_ids)
     if isinstance(s.q, np.ndarray):
-        return Reduced(*reduce_numpy(s, ids, side, threads))
-    return reduce_any(s, row_facts(s, ids), side)
+        return Reduced(*reduce_numpy(s, ids, side, threads, extent))
+    return reduce_any(s, row_facts(s, ids), side, extent)
 
 
 @np.errstate(**QUIET)  # type: ignore[arg-type]
-def reduce_any(s: Scoring, facts: RowFacts, side: int) -> Reduced:
+def reduce_any(s: Scoring, facts: RowFacts, side: int, extent: int | None = None) -> Reduced:
     """What `reduce` does where the arrays are not NumPy's (it would do it with those, too)."""
     xp = namespace(s.q)
-    parts = [_reduce_group(s, facts, side, head) for head in range(0, s.heads, s.group)]
+    parts = [_reduce_group(s, facts, side, extent, head) for head in range(0, s.heads, s.group)]
     sums, greatest, mean = (xp.concat(x) for x in zip(*parts, strict=True))
     means = sums / xp.asarray(facts.divisors(), dtype=xp.float32)
     return Reduced({name: means[:, i] for i, name in enumerate(STATISTICS)}, encode(greatest), encode(mean))
 
 
-def _reduce_group(s: Scoring, facts: RowFacts, side: int, head: int) -> tuple[Array, Array, Array]:
+def _reduce_group(s: Scoring, facts: RowFacts, side: int, extent: int | None, head: int) -> tuple[Array, Array, Array]:
     """Heads that share their keys: sums (heads, statistics), and two thumbnails (heads, side_rows, side_keys)."""
     xp = namespace(s.q)
-    row_edges = edges(s.rows, min(side, s.rows)).tolist()
+    row_edges = edges_within(s.rows, side, extent).tolist()
     sums = xp.zeros((s.group, len(STATISTICS)), dtype=xp.float32)
     greatest, mean = [], []
     for a, b in pairwise(row_edges):
@@ -101,16 +104,16 @@ def _reduce_group(s: Scoring, facts: RowFacts, side: int, head: int) -> tuple[Ar
             top, total = xp.maximum(top, xp.max(p, axis=1)), total + xp.sum(p, axis=1)
         greatest.append(top)
         mean.append(total / (b - a))
-    return sums, _pool_keys(xp.stack(greatest, axis=1), side, xp.max), _pool_keys(xp.stack(mean, axis=1), side, xp.mean)
+    keys = edges_within(s.keys, side, extent).tolist()
+    return sums, _pool_keys(xp.stack(greatest, axis=1), keys, xp.max), _pool_keys(xp.stack(mean, axis=1), keys, xp.mean)
 
 
 def _blocks(start: int, stop: int, size: int) -> list[slice]:
     return [slice(a, min(stop, a + size)) for a in range(start, stop, size)]
 
 
-def _pool_keys(x: Array, side: int, how: Callable[..., Array]) -> Array:
+def _pool_keys(x: Array, key_edges: list[int], how: Callable[..., Array]) -> Array:
     """(heads, side_rows, keys) to (heads, side_rows, side_keys)."""
-    key_edges = edges(x.shape[2], min(side, x.shape[2])).tolist()
     return namespace(x).stack([how(x[..., a:b], axis=-1) for a, b in pairwise(key_edges)], axis=-1)
 
 

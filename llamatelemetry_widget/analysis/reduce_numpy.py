@@ -30,10 +30,10 @@ _spare: list[Floats] = []  # buffers of finished calls: asking the system for ne
 
 
 def reduce_numpy(
-    s: Scoring, token_ids: NDArray[np.generic] | None, side: int, threads: int
+    s: Scoring, token_ids: NDArray[np.generic] | None, side: int, threads: int, extent: int | None = None
 ) -> tuple[dict[str, Floats], NDArray[np.uint8], NDArray[np.uint8]]:
     """Statistics by name (heads,), codes of the greatest and of the mean probability (heads, side_rows, side_keys)."""
-    layer = _Layer(s, plan_for(s, token_ids, side))
+    layer = _Layer(s, plan_for(s, token_ids, side, extent))
     runs = layer.plan.runs
     if threads == 1 or len(runs) == 1:
         parts = [layer.reduce(run) for run in runs]
@@ -119,7 +119,7 @@ class _Layer:
         if s.bias is not None:
             x += s.bias[heads, block.rows, block.keys] * np.float32(_LOG2_E)
         if self.slopes is not None:
-            x += self.slopes[heads, None, None] * distance_values(s, block.rows)[:, block.keys]
+            x += self.slopes[heads, None, None] * distance_values(s, block.rows, block.keys)
 
     def _shift(self, x: Floats, block: Block, heads: slice) -> tuple[Floats, Floats | float, bool]:
         """Take each row's maximum off unless all are small: maxima then, exp2 of learned sinks, whether it was done."""

@@ -21,6 +21,13 @@ def edges(n: int, side: int) -> NDArray[np.int64]:
     return np.arange(side + 1, dtype=np.int64) * n // side
 
 
+def edges_within(n: int, side: int, extent: int | None) -> NDArray[np.int64]:
+    """Edges of a thumbnail laid out over `extent` >= n rows, as far as its cells have any of the n there are."""
+    extent = n if extent is None else extent
+    whole = edges(extent, min(side, extent))
+    return np.append(whole[whole < n], n)
+
+
 def encode(p: Array) -> Array:
     """uint8 codes of probabilities, any shape."""
     xp = namespace(p)

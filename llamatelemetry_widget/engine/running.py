@@ -14,13 +14,13 @@ from typing import Any
 
 from ..analysis.attention import Reduced
 from ..errors import EngineCancelled, LlamaTelemetryError
-from ..trace import Trace
+from ..trace import GeneratedToken, Trace
 from .client import STOPPED
 
 
 @dataclass(frozen=True)
 class TraceEvent:
-    """What a running trace says: ``kind`` is "start", "progress", "layer", "done", "error" or "cancelled"."""
+    """What a running trace says: ``kind`` is "start", "progress", "layer", "token", "done", "error" or "cancelled"."""
 
     kind: str
     done: int = 0
@@ -30,6 +30,7 @@ class TraceEvent:
     reduced: Reduced | None = None
     message: str = ""
     trace: Trace | None = None
+    token: GeneratedToken | None = None
 
 
 class RunningTrace:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes as C
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -56,15 +56,16 @@ class Scored:
     after: float = 1.0  # the softmax's own scale, which a bias is multiplied with too
     max_bias: float = 0.0
     checked: list[tuple[int, Array]] = field(default_factory=list)  # row, llama.cpp's output (heads, value size)
+    rows: int = 0  # rows that have arrived
     keys: int = 0  # keys that have arrived
 
-    def scoring(self, rows: slice = slice(None), mask: Mask | None = None) -> Scoring:
-        """What has arrived, as analysis reads it."""
+    def scoring(self, rows: slice | None = None, mask: Mask | None = None) -> Scoring:
+        """What has arrived (or some rows of it), as analysis reads it."""
         if mask is None and self.masks:
             mask = Mask.join(self.masks)
         bias = self.after * np.concatenate([_widened(b, self.keys) for b in self.biases], 1) if self.biases else None
         return Scoring(
-            q=self.q[:, rows],
+            q=self.q[:, : self.rows] if rows is None else self.q[:, rows],
             k=self.k[:, : self.keys],
             v=self.v[:, : self.keys],
             mask=mask,
@@ -72,7 +73,7 @@ class Scored:
             soft_cap=self.soft_cap,
             fused=self.where.fused is not None or not self.capped_first,
             max_bias=self.max_bias,
-            bias=bias if rows == slice(None) or bias is None else bias[:, -(rows.stop - rows.start) :],
+            bias=bias if rows is None or bias is None else bias[:, -(rows.stop - rows.start) :],
             sinks=self.sinks,
         )
 
@@ -145,10 +146,11 @@ class Capture:
             for layer in nodes:
                 made.add(f"{kind}.{self.plan.part}.{layer}", "<f4", (n, width))
         if "experts" in self.what:
-            for layer, (ids, _) in self._chosen().items():
+            for layer, (ids, weights) in self._chosen().items():
                 used = self._used(ids)
                 made.add(f"expert_ids.{layer}", "<i4", (n, used))
-                made.add(f"expert_weights.{layer}", "<f4", (n, used))
+                if weights is not None:
+                    made.add(f"expert_weights.{layer}", "<f4", (n, used))
         return made
 
     def place(self, block: SharedBlock, layout: Layout) -> None:
@@ -158,6 +160,26 @@ class Capture:
             name = f"{a.part}.{a.layer}"
             q, k, v = (self._arrays[f"{x}.{name}"] for x in "qkv")
             self.scored[a.part, a.layer] = Scored(a, q, k, v)
+
+    def go_on(self, plan: Plan) -> Capture:
+        """The same arrays and all that has arrived, for further rows whose graph has another plan."""
+        other = Capture(plan, self.n_rows, self.n_keys, self.layers, self.what, self._verify)
+        other._arrays, other.rows_of = self._arrays, self.rows_of
+        other.scored = {(a.part, a.layer): replace(self.scored[a.part, a.layer], where=a) for a in other.attention}
+        return other
+
+    def forget_from(self, row: int) -> None:
+        """Drop what a run that was stopped left of its rows: ``row`` and later ones."""
+        for s in self.scored.values():
+            s.rows = min(s.rows, row)
+            s.keys = min(s.keys, row) if s.where.cached else s.keys
+            s.checked = [(at, output) for at, output in s.checked if at < row]
+            while sum(mask.rows for mask in s.masks) > row:
+                s.masks.pop()
+            while sum(bias.shape[1] for bias in s.biases) > row:
+                s.biases.pop()
+        for rows in self.rows_of.values():
+            rows[:] = [at for at in rows if at < row]
 
     def _streams(self) -> list[tuple[str, dict[int, list[int]]]]:
         residual = {layer: [index] for layer, index in self.plan.residual.items()}
@@ -276,7 +298,7 @@ class Capture:
 
     def _queries(self, s: Scored, q: Tensor, k: Tensor, ubatch: Ubatch) -> None:
         rows = ggml.read(q)[0].astype(np.float32)
-        k_type = int(k.type)
+        k_type, s.rows = int(k.type), ubatch.stop
         if k_type not in (ggml.F16, ggml.F32) and not ggml.on_host(k):
             s.q[:, ubatch.start : ubatch.stop] = rows  # other backends expand such keys instead of rounding q
         else:

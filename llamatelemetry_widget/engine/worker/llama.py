@@ -214,7 +214,12 @@ class Context:
                 f"{settings.flash_attention} and a {settings.kv_type} cache: too little memory, or a cache type that "
                 f"the model's heads do not fit; its last lines are in the error's log"
             )
-        self._plans: dict[str, Plan] = {}
+        self._plans: dict[tuple[str, int], Plan] = {}
+
+    @property
+    def pointer(self) -> Any:
+        """The llama_context, for llama.cpp's own functions."""
+        return self._context
 
     def clear(self) -> None:
         """Forget all tokens."""
@@ -225,22 +230,21 @@ class Context:
         """Free the context."""
         L.llama_free(self._context)
 
-    def plan(self, part: str, ids: Sequence[int]) -> Plan:
-        """The plan of this part's graph, from a run of the first two tokens."""
-        if part not in self._plans:
-            two = [*ids, *ids][:2]
-            self.replan(part, two)
+    def plan(self, part: str, ids: Sequence[int], rows: int = 2) -> Plan:
+        """The plan of this part's graph, from a run of the first two tokens (or of one, for the graph of one row)."""
+        if (part, rows) not in self._plans:
+            self.replan(part, [*ids, *ids][:rows], rows)
             self.clear()
-        return self._plans[part]
+        return self._plans[part, rows]
 
-    def replan(self, part: str, ids: Sequence[int]) -> Plan:
+    def replan(self, part: str, ids: Sequence[int], rows: int = 2) -> Plan:
         """Record the graph of these very tokens and plan on it."""
         self.clear()
         self.evaluation.begin(record=True)
         self._run(part, ids, 0, [len(ids) - 1])
         nodes = self.evaluation.recorded()
-        self._plans[part] = make_plan(nodes, self._layers_of(nodes), part)
-        return self._plans[part]
+        plan = self._plans[part, rows] = make_plan(nodes, self._layers_of(nodes), part)
+        return plan
 
     def _layers_of(self, nodes: list[Node]) -> int:
         """Layers that this graph runs: an encoder and its decoder may differ, extra prediction layers do not run."""

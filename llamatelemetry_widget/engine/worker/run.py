@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import psutil
 
 from ...analysis.attention import STATISTICS, Mask, check, reduce
+from ...analysis.tokens import TOKEN_STATISTICS, token_statistics
 from ...errors import CaptureUnavailable, EngineCancelled, LlamaTelemetryError, MemoryBudgetExceeded
 from ..cpu import usable_threads
 from ..wire import SharedBlock
@@ -27,6 +29,7 @@ Array = np.ndarray[Any, Any]
 Send = Callable[..., None]
 CHECK_TOLERANCE = 1e-2  # of the largest |v|; llama.cpp's own error in short prompts is below 2e-3 of that
 HALF_STEP = 2.0**-11  # its kernel for few rows sums v in F16: a random walk of such steps, one per key
+LOGIT_BYTES = 128_000_000  # of the logits of one ubatch, where only their statistics are wanted
 
 
 class Run:
@@ -38,7 +41,8 @@ class Run:
         The model.
     request : dict
         ``ids``, ``decoder_ids`` (encoder-decoders), ``layers`` (None = all), ``capture``, ``logits`` ("last" | "all"),
-        ``flash_attention``, ``kv_type``, ``n_ubatch``, ``memory_budget`` (bytes), ``verify``.
+        ``flash_attention``, ``kv_type``, ``n_ubatch``, ``memory_budget`` (bytes), ``verify``, ``token_stats``
+        (probability, loss, entropy, rank of every token).
     send : callable
         Sends a message, with an optional file descriptor.
     cancelled : callable
@@ -51,6 +55,7 @@ class Run:
         self.decoder_ids: list[int] = request.get("decoder_ids") or []
         self.n_threads = usable_threads()
         self.verify: bool = request.get("verify", False)
+        self.token_stats: bool = request.get("token_stats", False)
         self.captures: dict[str, Capture] = {}
         self.seconds: dict[str, float] = {}
         self.planned: set[str] = set()
@@ -86,7 +91,9 @@ class Run:
 
     def _prepare(self) -> tuple[Context, dict[str, Plan]]:
         """A context that fits, and the plans of its graphs."""
-        n, ubatch = max(len(self.ids), len(self.decoder_ids)), min(self.request["n_ubatch"], 4096)
+        n, ubatch = max(self._length("self"), self._length("decoder")), min(self.request["n_ubatch"], 4096)
+        if self.token_stats:
+            ubatch = min(ubatch, max(32, LOGIT_BYTES // (4 * self.llama.n_vocab)))
         if self.llama.is_encoder_decoder:
             ubatch = max(ubatch, n)
         context = self.llama.context(self._settings(n, ubatch))
@@ -102,7 +109,8 @@ class Run:
         return context, plans
 
     def _settings(self, n: int, ubatch: int, every: bool = False) -> Settings:
-        outputs = ubatch if every or self.request["logits"] == "all" or self.llama.is_encoder_decoder else 2
+        every = every or self._every_row() or self.llama.is_encoder_decoder
+        outputs = ubatch if every else 2
         n_ctx = -(-max(n, 2) // 256) * 256
         return Settings(
             n_ctx, ubatch, outputs, self.request["flash_attention"], self.request["kv_type"], self.n_threads
@@ -121,29 +129,38 @@ class Run:
     def _tokens(self, part: str) -> list[int]:
         return self.decoder_ids if part == "decoder" else self.ids
 
+    def _length(self, part: str) -> int:
+        """Rows that a part has in the end."""
+        return len(self._tokens(part))
+
+    def _every_row(self) -> bool:
+        """Whether logits of all rows are computed."""
+        return self.token_stats or self.request["logits"] == "all"
+
     # ---------------------------------------------------------------- compute
 
     def _compute(self, context: Context, plans: dict[str, Plan]) -> Array | None:
-        keys = {
-            "self": len(self.ids),
-            "encoder": len(self.ids),
-            "decoder": len(self.decoder_ids),
-            "cross": len(self.ids),
-        }
+        """Lay out the shared block, run the prompt; the logits that were asked for."""
+        keys = {part: self._length(part) for part in ("self", "encoder", "decoder", "cross")}
         what = ["attention"] if self.verify else self.request["capture"]
         layout = Layout()
         self.captures = {}
         for part, plan in plans.items():
             layers = self._layers(plan)
-            self.captures[part] = Capture(plan, len(self._tokens(part)), keys, layers, what, self.verify)
+            self.captures[part] = Capture(plan, self._length(part), keys, layers, what, self.verify)
             layout.merge(self.captures[part].layout())
         last = list(plans)[-1]
         has_logits = plans[last].nodes[-1].ne[0] == self.llama.n_vocab
         if has_logits and not self.verify:
             rows = len(self._tokens(last)) if self.request["logits"] == "all" else 1
             layout.add("logits", "<f4", (rows, self.llama.n_vocab))
+            if self.token_stats:
+                layout.add("token_stats", "<f4", (len(TOKEN_STATISTICS), len(self._tokens(last))))
         block = self._allocate(layout)
         logits = block.array(*layout.arrays["logits"]) if "logits" in layout.arrays else None
+        stats = block.array(*layout.arrays["token_stats"]) if "token_stats" in layout.arrays else None
+        if stats is not None:
+            stats[:, :1] = np.nan  # nothing came before the first token
         done, total = 0, sum(len(self._tokens(part)) for part in plans)
         for part in plans:
             self.captures[part].place(block, layout)
@@ -157,6 +174,8 @@ class Run:
                 context.run(part, ids, ubatch.start, outputs, self.captures[part].taps(ubatch))
                 if logits is not None and part == last and ubatch.outputs:
                     self._keep_logits(context, logits, ubatch)
+                    if stats is not None:
+                        self._keep_stats(context, stats, ubatch, self._tokens(part))
                 done += ubatch.rows
                 self.send({"kind": "progress", "stage": "prefill", "done": done, "total": total})
             self.seconds[part] = time.perf_counter() - started
@@ -183,7 +202,7 @@ class Run:
 
     def _ubatches(self, part: str, n_ubatch: int) -> list[Ubatch]:
         n = len(self._tokens(part))
-        every = self.request["logits"] == "all" or part == "encoder"
+        every = self._every_row() or part == "encoder"
         starts = range(0, n, n_ubatch)
         made = []
         for start in starts:
@@ -198,6 +217,21 @@ class Run:
             out[0] = rows[-1]
         else:
             out[list(ubatch.outputs)] = rows
+
+    def _keep_stats(self, context: Context, out: Array, ubatch: Ubatch, ids: list[int]) -> None:
+        """Statistics of the tokens that follow these rows, in blocks, so that no second copy of the logits exists."""
+        rows = context.logits(len(ubatch.outputs))
+        targets = np.asarray(ids[ubatch.start + 1 : ubatch.stop + 1], np.int32)
+        size = max(1, (1 << 22) // rows.shape[1])
+
+        def work(at: int) -> None:
+            own = targets[at : at + size]
+            found = token_statistics(rows[at : at + len(own)], own)
+            for i, name in enumerate(TOKEN_STATISTICS):
+                out[i, ubatch.start + at + 1 : ubatch.start + at + 1 + len(own)] = found[name]
+
+        with ThreadPoolExecutor(self.n_threads) as pool:
+            list(pool.map(work, range(0, len(targets), size)))
 
     # ----------------------------------------------------------------- report
 
@@ -236,7 +270,7 @@ class Run:
         )
         block.release()
 
-    def _reduce(self) -> None:
+    def _reduce(self, extent: int | None = None) -> None:
         """Head statistics, thumbnails and the self-check of each layer, sent as soon as they are there."""
         scored = [s for capture in self.captures.values() for s in capture.scored.values()]
         started = time.perf_counter()
@@ -245,14 +279,14 @@ class Run:
                 raise EngineCancelled("the run was stopped; the model can be used again")
             if not s.checked:
                 raise CaptureUnavailable(f"no attention arrived from layer {s.where.layer} ({s.where.part})")
-            self.send({**self._layer(s), "done": done, "total": len(scored)})
-        self.seconds["reduce"] = time.perf_counter() - started
+            self.send({**self._layer(s, extent), "done": done, "total": len(scored)})
+        self.seconds["reduce"] = self.seconds.get("reduce", 0.0) + time.perf_counter() - started
 
-    def _layer(self, s: Scored) -> dict[str, Any]:
+    def _layer(self, s: Scored, extent: int | None) -> dict[str, Any]:
         scoring = s.scoring()
         own = None if s.where.part == "cross" else self._tokens(s.where.part)  # queries and keys are different texts
         tokens = None if own is None else np.asarray(own, np.int32)
-        reduced = reduce(scoring, tokens, threads=self.n_threads)
+        reduced = reduce(scoring, tokens, threads=self.n_threads, extent=extent)
         rows = np.array([row for row, _ in s.checked])
         out = np.stack([output for _, output in s.checked], 1)
         difference = check(scoring, out, rows)
@@ -299,8 +333,13 @@ class Run:
                 "seconds": self.seconds,
                 "worker_rss": memory,
                 "has_logits": logits is not None,
+                **self._more(),
             }
         )
+
+    def _more(self) -> dict[str, Any]:
+        """What a kind of run adds to its last message."""
+        return {}
 
     def _rows(self, name: str) -> int:
         part = name.split(".")[1]

@@ -16,6 +16,7 @@ from typing import Any
 from ... import errors
 from ..wire import Disconnected, Message, Wire
 from . import ggml
+from .generate import Generate
 from .llama import Llama, quiet_log
 from .run import Run, template
 
@@ -124,6 +125,9 @@ class Worker:
 
     def _do_trace(self, request: Message, send: Any) -> None:
         Run(self._model(), request, send, self._stopped)()
+
+    def _do_generate(self, request: Message, send: Any) -> None:
+        Generate(self._model(), request, send, self._stopped)()
 
 
 def main(fd: int, idle_seconds: float) -> None:
