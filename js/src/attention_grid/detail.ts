@@ -60,7 +60,7 @@ export class DetailView {
 
   constructor(
     private readonly events: DetailEvents,
-    source: Pick<Source, "tile" | "sums">,
+    source: Pick<Source, "tile" | "sums" | "tokenStats">,
   ) {
     const { cleanup } = this;
     this.wait = new Timer(cleanup);
@@ -68,6 +68,7 @@ export class DetailView {
       cleanup,
       {
         choose: (tokens) => events.tokens(tokens),
+        add: (token) => this.addToSum(token),
         hover: (cell) => this.hover(cell),
         drawn: () => events.drawn(),
       },
@@ -85,7 +86,11 @@ export class DetailView {
       remove: (token) => this.addToSum(token),
       sums: (...asked) => source.sums(...asked),
     });
-    this.strip = new TextStrip(cleanup, (token) => this.chooseInText(token));
+    this.strip = new TextStrip(cleanup, {
+      choose: (token) => this.chooseInText(token),
+      add: (token) => this.addToSum(token),
+      tokenStats: () => source.tokenStats(),
+    });
     const right = h(
       "div",
       { class: "lt-right" },
@@ -95,9 +100,8 @@ export class DetailView {
       this.vectors.element,
       this.among,
       this.strip.element,
-      this.sums.element,
     );
-    this.element.append(this.plate.element, right);
+    this.element.append(this.plate.element, right, this.sums.element);
     // The strips' width is the page's business: a host that swaps its style sheets has none for a moment.
     const observer = new ResizeObserver(() => {
       for (const paint of this.ticks) paint();

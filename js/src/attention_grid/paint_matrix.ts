@@ -158,6 +158,20 @@ export function cellAt(g: MatrixGeometry, x: number, y: number): [number, number
   return block && [block.rows[0], block.keys[0]];
 }
 
+/** The token whose label stands at a point beside the matrix. */
+export function labelAt(
+  g: MatrixGeometry,
+  x: number,
+  y: number,
+): { axis: "row" | "key"; token: number } | null {
+  if (x < g.left) {
+    const row = blockAt(g, g.left, y);
+    return row && { axis: "row", token: row.rows[0] };
+  }
+  const column = y < g.top && blockAt(g, x - (g.top - 6 - y) / Math.tan(ANGLE), g.top);
+  return column ? { axis: "key", token: column.keys[0] } : null;
+}
+
 /** Room for row labels and rotated column labels; both 0 where tokens cannot be named. */
 export function labelRoom(
   ctx: CanvasRenderingContext2D,

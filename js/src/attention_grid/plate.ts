@@ -15,6 +15,7 @@ import {
   blockAt,
   columnWidth,
   columnX,
+  labelAt,
   labelRoom,
   type MatrixGeometry,
   type MatrixLabels,
@@ -55,6 +56,8 @@ export interface PlateState {
 
 export interface PlateEvents {
   choose(tokens: number[]): void;
+  /** A token's label was clicked with Shift. */
+  add(token: number): void;
   /** The pointer is on a cell, or on none. */
   hover(cell: Cell | null): void;
   /** The head stands on the screen with exact values. */
@@ -441,9 +444,19 @@ export class Plate {
 
   private click(e: MouseEvent): void {
     const at = this.gestures.dragging ? null : this.at(e);
-    if (!at) return;
-    this.twin.element.focus({ preventScroll: true });
-    this.events.choose([...at.cell]);
+    if (at || this.label(e)) this.twin.element.focus({ preventScroll: true });
+    if (at) this.events.choose([...at.cell]);
+  }
+
+  /** A row's label chooses the query, a column's the key; with Shift it joins the sum. */
+  private label(e: MouseEvent): boolean {
+    const { geometry: g, replay, reading, data } = this;
+    const label = g && !this.gestures.dragging && labelAt(g, ...this.gestures.point(e));
+    if (!label || !replay || !reading || !data) return false;
+    if (e.shiftKey && (data.same || label.axis === "key")) this.events.add(label.token);
+    else if (label.axis === "row") this.events.choose([label.token]);
+    else this.events.choose([reading.query, label.token]);
+    return true;
   }
 }
 

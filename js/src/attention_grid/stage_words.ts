@@ -23,7 +23,7 @@ export function signed(value: number): string {
 }
 
 /** A constant of the model: as many figures as it needs, three at most. */
-function constant(value: number): string {
+export function constant(value: number): string {
   return String(Number(value.toPrecision(3))).replace("-", MINUS);
 }
 

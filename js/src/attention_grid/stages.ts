@@ -16,7 +16,7 @@ import {
 } from "./paint_stage";
 import { LONG, type Replay } from "./replay";
 import { automaticMaximum, positions, type Scale } from "./scale";
-import { operation, signed, sinkShare, stageValue } from "./stage_words";
+import { constant, operation, sinkShare, stageValue } from "./stage_words";
 
 /** Cells of a long head's picture that are asked for, at most, across and down. */
 const TILE = 320;
@@ -111,7 +111,7 @@ function place(e: HTMLElement, x: number, y: number, width: number, height: numb
 /** How many stand in one row. */
 export function perRow(count: number, width: number): { each: number; gap: number; room: number } {
   const lay = (each: number) => {
-    const gap = each > 4 || width < 520 ? 24 : 36;
+    const gap = each > 4 || width < 520 ? 24 : 32;
     return { each, gap, room: Math.min(MOST, Math.floor((width - gap * (each - 1)) / each)) };
   };
   if (width <= NARROW) return lay(2);
@@ -271,7 +271,7 @@ export class StagesView {
       ? (v: number, r: number) => Math.round(rows[r]!(v) * 255)
       : (v: number) => diverge(v, limit);
     paintStage(figure.canvas, { matrix, geometry: g, ramp, at, causal, theme, ratio });
-    figure.legend(ramp, soft ? weightTicks(whole, look) : [signed(-limit), "0", `+${signed(limit)}`]);
+    figure.legend(ramp, soft ? weightTicks(whole, look) : [constant(-limit), "0", `+${constant(limit)}`]);
   }
 
   /** The end of a stage's scale. */

@@ -7,7 +7,7 @@ import type { GridData, Head } from "./data";
 import { queryName, tokenName } from "./names";
 import { diverge, roundUp } from "./paint_stage";
 import type { Replay } from "./replay";
-import { signed } from "./stage_words";
+import { constant, signed } from "./stage_words";
 import type { Cell } from "./stages";
 
 /** Height of a strip in CSS pixels. */
@@ -149,7 +149,7 @@ export class VectorsView {
     this.width = this.room;
     vectors.forEach((vector, i) => {
       const limit = roundUp(vector.reduce((most, v) => Math.max(most, Math.abs(v)), 0));
-      if (i < 2) this.sums[i]!.textContent = `\u00b1${signed(limit)}`;
+      if (i < 2) this.sums[i]!.textContent = `\u00b1${constant(limit)}`;
       paintStrip(this.canvases[i]!, vector, limit, this.width, look);
     });
     this.point(this.at);
@@ -188,9 +188,9 @@ export class VectorsView {
       h("b", {}, signed(product[i]!)),
     ]);
     this.readOut.replaceChildren(
-      "most comes from ",
+      "largest: ",
       ...most,
-      ` \u00b7 half of all from ${half(product)} of ${product.length}`,
+      ` \u00b7 half of \u03a3|q \u00d7 k| from ${half(product)} of ${product.length}`,
     );
   }
 }
