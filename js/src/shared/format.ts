@@ -20,6 +20,15 @@ export function smallWeight(value: number): string {
     : weight(value);
 }
 
+/** A probability: "78 %", "9.3 %", "0.78 %", "<1e−6"; a dash where there is none. */
+export function probability(value: number): string {
+  if (!Number.isFinite(value)) return DASH;
+  if (value < 1e-6) return "<1e\u22126";
+  const percent = 100 * value;
+  const digits = percent >= 9.95 ? 0 : percent >= 0.995 ? 1 : percent >= 0.0995 ? 2 : 3;
+  return percent < 0.0005 ? "<0.001\u202f%" : `${percent.toFixed(digits)}\u202f%`;
+}
+
 /** An end of a scale: as few digits as it needs ("0", "0.36", "1"). */
 export function bound(value: number): string {
   if (!Number.isFinite(value)) return DASH;
