@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .analysis.attention import decode_thumbnail
+    from .engine.generation import Generation
     from .engine.running import RunningTrace
     from .errors import (
         BackendMissing,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from .model import Model, open_model
     from .models.find import list_models
     from .models.info import ModelInfo
-    from .trace import Trace, load_trace
+    from .trace import GeneratedToken, Trace, load_trace
     from .widgets.attention_grid import AttentionGrid
     from .widgets.head_comparison import HeadComparison
     from .widgets.links import link
@@ -38,9 +39,11 @@ __version__ = "0.1.0"
 _HOMES = {
     "open_model": "model",
     "Model": "model",
+    "Generation": "engine.generation",
     "RunningTrace": "engine.running",
     "ModelInfo": "models.info",
     "list_models": "models.find",
+    "GeneratedToken": "trace",
     "Trace": "trace",
     "load_trace": "trace",
     "AttentionGrid": "widgets.attention_grid",
@@ -71,6 +74,8 @@ __all__ = [
     "CaptureUnavailable",
     "EngineCancelled",
     "EngineCrashed",
+    "GeneratedToken",
+    "Generation",
     "HeadComparison",
     "LlamaTelemetryError",
     "MemoryBudgetExceeded",

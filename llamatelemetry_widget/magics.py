@@ -32,8 +32,9 @@ INTO = "_trace"
 _QUICK_SECONDS = 0.3  # a run this short shows its result at once, without a widget that fills in
 
 HELP = f"""\
-%%{NAME} [attention] [--model NAME] [--layers all|0-5,8] [--flash auto|on|off] [--into NAME]
+%%{NAME} [attention] [--model NAME] [--layers all|0-5,8] [--flash auto|on|off] [--predict N] [--into NAME]
     The cell is the prompt, byte for byte. Draws the attention of every head; the trace is kept as {INTO} or NAME.
+    --predict N: the model then writes N tokens, always the likeliest, and the picture grows with them.
     Without --model: the model opened last, else $LLAMATELEMETRY_MODEL, else the smallest installed of the catalogue.
 %{NAME} models          every model that is found on this machine
 %{NAME} open NAME       open a model: a path, a name of the table, hf:owner/repo[/file], ollama:name[:tag]
@@ -65,6 +66,7 @@ def _cell_options() -> argparse.ArgumentParser:
     options.add_argument("--model")
     options.add_argument("--layers", type=_layers, default="all")
     options.add_argument("--flash", choices=FLASH, default=FLASH[0])
+    options.add_argument("--predict", type=_count, default=0)
     options.add_argument("--into", type=_variable, default=INTO)
     return options
 
@@ -89,6 +91,12 @@ def _layers(text: str) -> str | list[int]:
             raise argparse.ArgumentTypeError(f"{piece!r} is no range of layers: write e.g. 0-5")
         found.update(range(int(first), int(last or first) + 1))
     return sorted(found)
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of tokens: write 1 or more")
+    return int(text)
 
 
 def _variable(text: str) -> str:
@@ -184,7 +192,7 @@ class Magics:
 
         if not prompt:
             raise _usage_error("the cell is empty: write the prompt below the magic")
-        running = self._model(arguments.model).start_trace(prompt, arguments.layers, flash_attention=arguments.flash)
+        running = self._run(arguments, prompt)
         grid = None
         try:
             grid = self._show_live(running)
@@ -203,6 +211,13 @@ class Magics:
         if shell is not None:
             shell.user_ns[arguments.into] = trace
         return grid
+
+    def _run(self, arguments: argparse.Namespace, prompt: str) -> RunningTrace:
+        """The run of a cell's prompt, and of what the model is to write after it."""
+        model = self._model(arguments.model)
+        if arguments.predict:
+            return model.generate(prompt, arguments.predict, layers=arguments.layers, flash_attention=arguments.flash)
+        return model.start_trace(prompt, arguments.layers, flash_attention=arguments.flash)
 
     def _show_live(self, running: RunningTrace) -> Any:
         """A widget that fills in, for runs that take a while in a notebook; None where that is not so."""
@@ -288,9 +303,10 @@ class Magics:
             return _model_names() if before == ["open"] else list(self._opened) if before == ["close"] else []
         if last == "--model":
             return _model_names()
-        if last in ("--flash", "--layers", "--into"):
-            return {"--flash": list(FLASH), "--layers": ["all"], "--into": [INTO]}[last]
-        options = [word for word in ("--model", "--layers", "--flash", "--into") if word not in before]
+        values = {"--flash": list(FLASH), "--layers": ["all"], "--predict": ["16", "64"], "--into": [INTO]}
+        if last in values:
+            return values[last]
+        options = [word for word in ("--model", *values) if word not in before]
         return options if before else [*VIEWS, *options]
 
     def close(self) -> None:

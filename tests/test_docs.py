@@ -85,7 +85,7 @@ def test_every_magic_and_option_is_in_getting_started():
     for command in magics.COMMANDS:
         assert f"`%llamatelemetry {command}" in text, command
     options = {option for action in magics._cell_options()._actions for option in action.option_strings}
-    assert options >= {"--model", "--layers", "--flash", "--into"}
+    assert options >= {"--model", "--layers", "--flash", "--predict", "--into"}
     for option in options:
         assert f"`{option}`" in text, option
 

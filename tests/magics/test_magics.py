@@ -28,6 +28,14 @@ def test_the_cell_is_drawn_and_its_trace_kept(shell):
     assert shell.user_ns["_"] is result.result
 
 
+def test_predict_goes_on_with_the_text(shell):
+    result = run(shell, f"%%llamatelemetry --predict 6 --into t\n{LAMP}")
+    trace = shell.user_ns["t"]
+    assert isinstance(result.result, lt.AttentionGrid) and result.result.trace is trace
+    assert trace.text.startswith(LAMP) and len(trace.generation) == 6
+    assert trace.attention(0, 0).shape == (len(trace.tokens),) * 2
+
+
 PROMPTS = [
     "no newline at the end",
     "one newline at the end\n",
@@ -84,6 +92,7 @@ def test_layers_flash_and_into_are_passed_on(shell):
         ("%%llamatelemetry --layers one\nx", "'one' are no layers"),
         ("%%llamatelemetry --layers 5-2\nx", "'5-2' is no range"),
         ("%%llamatelemetry --flash maybe\nx", "--flash: invalid choice: 'maybe'"),
+        ("%%llamatelemetry --predict some\nx", "--predict: 'some' is no number of tokens"),
         ("%%llamatelemetry --into 1x\nx", "'1x' is no name of a variable"),
         ("%%llamatelemetry --into class\nx", "'class' is no name of a variable"),
         ("%%llamatelemetry --nonsense\nx", "--nonsense"),
@@ -218,7 +227,7 @@ def test_an_installed_sdk_of_the_same_name_is_never_imported(tmp_path):
         ("%llamatelemetry mo", {"models"}),
         ("%llamatelemetry open smo", {"smollm2"}),
         ("%%llamatelemetry a", {"attention"}),
-        ("%%llamatelemetry --", {"--model", "--layers", "--flash", "--into"}),
+        ("%%llamatelemetry --", {"--model", "--layers", "--flash", "--predict", "--into"}),
         ("%%llamatelemetry --model smo", {"smollm2"}),
         ("%%llamatelemetry attention --flash o", {"on", "off"}),
         ("%%llamatelemetry --model smollm2 --l", {"--layers"}),
