@@ -3,18 +3,60 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Facts, floats, GridData, type Matrix } from "../src/attention_grid/data";
+import { type HeadFacts, Replay } from "../src/attention_grid/replay";
 
-function file(name: string): Buffer {
-  return readFileSync(join(import.meta.dirname, "data", `smollm2.${name}`));
+function file(name: string, of = "smollm2."): Buffer {
+  return readFileSync(join(import.meta.dirname, "data", of + name));
 }
 
-const view = (b: Buffer) => new DataView(b.buffer, b.byteOffset, b.byteLength);
+/** A copy, because Node cuts small buffers from a larger one and their slices are no copies. */
+const decoded = (text: string) => new Uint8Array(Buffer.from(text, "base64"));
+const view = (b: Uint8Array) => new DataView(b.buffer, b.byteOffset, b.byteLength);
 
 export const facts = JSON.parse(file("facts.json").toString("utf8")) as Facts;
 export const thumbnails = view(file("thumbnails.bin"));
 export const statistics = view(file("statistics.bin"));
-export const headBuffer = view(file("head-17-5.bin"));
-export const matrix: Matrix = { rows: 24, keys: 24, data: floats(headBuffer) };
+
+interface StoredHead {
+  facts: HeadFacts;
+  buffers: string[];
+  stages: Record<string, string>;
+  tiles: Record<string, string>;
+  sums: Record<"looks" | "seen", string>;
+}
+
+/** A head as the kernel sends it, and what Python replays of it: stages and tiles, masked cells NaN. */
+export class FixtureHead {
+  readonly facts: HeadFacts;
+  readonly buffers: DataView[];
+
+  constructor(private readonly stored: StoredHead) {
+    this.facts = stored.facts;
+    this.buffers = stored.buffers.map((text) => view(decoded(text)));
+  }
+
+  get replay(): Replay {
+    return new Replay(this.facts, this.buffers);
+  }
+
+  stage(name: string): Float32Array {
+    return floats(decoded(this.stored.stages[name]!));
+  }
+
+  tile(name: string): Float32Array {
+    return floats(decoded(this.stored.tiles[name]!));
+  }
+
+  sums(direction: "looks" | "seen"): Float32Array {
+    return floats(decoded(this.stored.sums[direction]));
+  }
+}
+
+const stored = JSON.parse(file("heads.json", "").toString("utf8")) as Record<string, StoredHead>;
+/** Heads of all kinds, by what is special about them; "smollm2" is layer 17 head 5. */
+export const heads = new Map(Object.entries(stored).map(([name, s]) => [name, new FixtureHead(s)]));
+export const head: FixtureHead = heads.get("smollm2")!;
+export const matrix: Matrix = { rows: 24, keys: 24, data: head.stage("softmax") };
 
 export function gridData(changes: Partial<Facts> = {}): GridData {
   return GridData.from({ ...facts, ...changes }, thumbnails, statistics);
@@ -36,6 +78,7 @@ export class FakeModel {
       facts,
       thumbnails,
       statistics,
+      token_stats: new DataView(new ArrayBuffer(0)),
       embedded: {},
       embedded_data: [],
       selected_layer: null,
@@ -90,7 +133,7 @@ export class FakeModel {
   /** The kernel's answer to the last request for a head. */
   answerHead(): void {
     const request = this.sent.filter((m) => m.type === "head").at(-1);
-    this.receive({ ...request, rows: 24, keys: 24 }, headBuffer);
+    this.receive({ ...request, ...head.facts }, ...head.buffers);
   }
 
   get listening(): number {

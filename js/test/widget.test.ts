@@ -1,7 +1,7 @@
 // The widget as a notebook runs it: traits and messages in, DOM and messages out.
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import widget from "../src/attention_grid/widget";
-import { FakeModel, facts, headBuffer, statistics, thumbnails } from "./fixture";
+import { FakeModel, facts, head, statistics, thumbnails } from "./fixture";
 import { observers, page, resize } from "./page";
 
 const open: (() => void)[] = [];
@@ -55,7 +55,7 @@ describe("AttentionGrid", () => {
     model.set("selected_layer", 17);
     model.set("selected_head", 5);
     await settle();
-    expect(model.sent).toMatchObject([{ type: "head", layer: 17, head: 5, stage: "softmax" }]);
+    expect(model.sent).toMatchObject([{ type: "head", layer: 17, head: 5 }]);
     model.answerHead();
     await settle();
     expect(text(el, ".lt-sentence")).toContain("·the₂₃looks at·lamp₆0.7");
@@ -292,8 +292,8 @@ describe("the kernel", () => {
     const saved = { ...facts, live: false, saved: "25 Nov" };
     const model = new FakeModel({
       facts: saved,
-      embedded: { "17,5": 0 },
-      embedded_data: [headBuffer],
+      embedded: { "17,5": { ...head.facts, buffers: [1, 0, 2, 3, 4] } },
+      embedded_data: [1, 0, 2, 3, 4].map((i) => head.buffers[i]),
       ...locked,
     });
     const el = show(model);
@@ -349,9 +349,9 @@ describe("the kernel", () => {
   test("an answer of the wrong size is an error, not a picture", async () => {
     const model = new FakeModel(locked);
     const el = show(model);
-    model.receive({ ...model.sent[0], rows: 30, keys: 24 }, headBuffer);
+    model.receive({ ...model.sent[0], ...head.facts, rows: 30 }, ...head.buffers);
     await settle();
-    expect(text(el, ".lt-notice")).toContain("30 × 24");
+    expect(text(el, ".lt-notice")).toContain("3072 bytes came, 3840 were announced");
   });
 });
 

@@ -52,8 +52,8 @@ def seen(
     layers: Sequence[LayerHeads],
     tokens: Sequence[int],
     how: str = "mean",
-    threads: int = 1,
     heard: Heard | None = None,
+    threads: int = 1,
 ) -> Floats:
     """Who looks at the tokens: per query, the weight that it gives to all of them.
 

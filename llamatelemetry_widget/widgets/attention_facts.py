@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ..analysis.attention import STATISTICS, Reduced, name_head
+from ..analysis.attention import STATISTICS, Mask, Reduced, Scoring, alibi_slopes, name_head, normalizers, stages
+from ..analysis.tokens import TOKEN_STATISTICS
 from ..errors import CaptureUnavailable
 from ..export.thumbnails import shrink
 from ..trace import LayerFacts, Trace
@@ -48,6 +49,7 @@ def facts(trace: Trace, part: str, phase: str, done: int, total: int, message: s
         "part": part,
         "parts": list(trace.parts),
         "names": names(trace, part),
+        "token_stats": list(TOKEN_STATISTICS) if predicts(layers, part) else [],
         "phase": phase,
         "done": done,
         "total": total,
@@ -58,7 +60,8 @@ def facts(trace: Trace, part: str, phase: str, done: int, total: int, message: s
 def empty_facts(message: str) -> dict[str, Any]:
     """The trait `facts` before a run has said what it will give."""
     nothing: dict[str, Any] = dict.fromkeys(("model", "provenance", "part"), "")
-    nothing |= {key: [] for key in ("tokens", "kinds", "query_tokens", "layers", "statistics", "parts")}
+    lists = ("tokens", "kinds", "query_tokens", "layers", "statistics", "parts", "token_stats")
+    nothing |= {key: [] for key in lists}
     nothing |= dict.fromkeys(("n_tokens", "side_rows", "side_keys", "done", "total"), 0)
     more = {"title": "Attention", "details": {}, "names": {}, "live": True, "saved": None}
     return {**nothing, **more, "phase": "computing", "message": message}
@@ -207,18 +210,84 @@ def _places(trace: Trace, part: str) -> list[tuple[LayerFacts, int]]:
     return found
 
 
-def matrix(trace: Trace, layer: int, head: int, stage: str, part: str) -> Array:
-    """float32 (rows, keys) of one head at one stage; NaN where a token may not be seen.
+def head_parts(trace: Trace, layer: int, head: int, part: str) -> tuple[dict[str, Any], list[Array]]:
+    """What one head is replayed from in the browser: its constants, and the arrays that travel beside them.
 
-    Before the mask is applied (``"scores"``, ``"scaled"``) every cell has a value.
+    Returns
+    -------
+    facts : dict
+        Shape, stages, scale and the rest of the formula.
+    arrays : list of ndarray
+        q (rows, size) and k (keys, size) as measured; normalizers float64 (rows,); first and stop int32 (rows,) of the
+        visible keys; where there are holes between these, packed bits (rows, keys / 8); where there is one, the bias.
+
+    Raises
+    ------
+    CaptureUnavailable
+        There is no such head.
     """
-    values = np.array(trace.attention(layer, head, stage, part=part), np.float32)
-    if stage == "masked":
-        values[np.isneginf(values)] = np.nan
-    mask = trace.mask(layer, part)
-    if stage == "softmax" and mask is not None:
-        values[~np.asarray(mask.visible(slice(None), values.shape[1]))] = np.nan
-    return values
+    own = find_layer(trace, layer, part)
+    if not 0 <= head < own.heads:
+        raise CaptureUnavailable(f"head {head} does not exist: layer {layer} has heads 0 to {own.heads - 1}")
+    s = trace.scoring(layer, part)
+    mask = s.mask or Mask(np.zeros(s.rows, np.int32), np.full(s.rows, s.keys, np.int32))
+    q, k = s.q[head], s.k[head // s.group]
+    half = q.dtype == k.dtype == np.float16
+    dtype = np.float16 if half else np.float32
+    sloped = mask.distance and s.max_bias > 0
+    facts = {
+        "rows": s.rows,
+        "keys": s.keys,
+        "size": int(q.shape[1]),
+        "dtype": "f2" if half else "f4",
+        "stages": list(stages(s)),
+        "scale": float(s.scale),
+        "soft_cap": float(s.soft_cap),
+        "fused": bool(s.fused),
+        "slope": alibi_slopes(s.heads, s.max_bias)[head] if sloped else 0.0,
+        "offset": int(mask.offset),
+        "sink": None if s.sinks is None else float(s.sinks[head]),
+        "has_bits": mask.bits is not None,
+        "has_bias": s.bias is not None,
+        "window": own.window,
+    }
+    arrays = [np.asarray(x, dtype) for x in (q, k)]
+    arrays.append(np.asarray(normalizers(s, head), np.float64))
+    arrays += [np.asarray(np.minimum(x, s.keys), np.int32) for x in (mask.first, mask.stop)]
+    if mask.bits is not None:
+        arrays.append(np.packbits(mask.visible(slice(None), s.keys), axis=1))
+    if s.bias is not None:
+        arrays.append(np.asarray(s.bias[head], np.float32))
+    return facts, arrays
+
+
+def scorings(trace: Trace, part: str, heads: str | list[list[int]]) -> list[tuple[Scoring, list[int]]]:
+    """Layers that are there with the heads asked for, ``"all"`` or ``[[layer, head], …]``, as the sums take them."""
+    if isinstance(heads, str):
+        return [(trace.scoring(own.layer, part), list(range(own.heads))) for own in arrived_layers(trace, part)]
+    chosen: dict[int, list[int]] = {}
+    for layer, head in heads:
+        chosen.setdefault(int(layer), []).append(int(head))
+    found = []
+    for layer, own in chosen.items():
+        count = find_layer(trace, layer, part).heads
+        if max(own) >= count or min(own) < 0:
+            raise CaptureUnavailable(f"head {max(own)} does not exist: layer {layer} has heads 0 to {count - 1}")
+        found.append((trace.scoring(layer, part), own))
+    return found
+
+
+def predicts(layers: list[LayerFacts], part: str) -> bool:
+    """Whether tokens of a part are predicted from those before them, as far as is known."""
+    return part in ("self", "decoder") and all(own.kind != "attention" or own.mask != "none" for own in layers)
+
+
+def token_stats(trace: Trace, facts: dict[str, Any]) -> Array:
+    """float32 (kinds, tokens): what is known of single tokens; the first one was predicted from nothing: NaN."""
+    table = trace.token_stats
+    if len(table) != facts["n_tokens"]:
+        raise CaptureUnavailable(f"statistics of {len(table)} tokens do not belong to the {facts['n_tokens']} shown")
+    return np.stack([np.asarray(table[kind], np.float32) for kind in facts["token_stats"]])
 
 
 def find_layer(trace: Trace, layer: int, part: str) -> LayerFacts:

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 import traitlets
 
-from ..analysis.attention import STATISTICS, decode_thumbnail
+from ..analysis.attention import STATISTICS, decode_thumbnail, looks, seen, tile
 from ..errors import LlamaTelemetryError
 from ..trace import Trace
 from . import attention_facts as told
-from .base import Message, TelemetryWidget
-from .traits import Buffer, Index, Matrices, Ranges, Switch, Tokens, as_bytes
+from .base import Heard, Message, TelemetryWidget
+from .embedding import Embedding
+from .traits import Buffer, Buffers, Index, Ranges, Switch, Tokens, as_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 Heads = Iterable[tuple[int, int]]
 
-_NOTEBOOK_BYTES = 1_048_576  # of the locked head in a saved notebook: 512 tokens
+_NOTEBOOK_BYTES = 2_000_000  # of the locked head in a saved notebook: 4096 tokens of 64 numbers take 1.1 MB
 _PAGE_BYTES = 2_000_000  # of heads embedded in an exported page, unless more are asked for
 
 
@@ -85,8 +86,9 @@ class AttentionGrid(TelemetryWidget):
     facts = traitlets.Dict().tag(sync=True)
     thumbnails = Buffer(np.uint8, "heads rows keys")
     statistics = Buffer(np.float32, "heads statistics")
+    token_stats = Buffer(np.float32, "kinds tokens")
     embedded = traitlets.Dict().tag(sync=True)
-    embedded_data = Matrices()
+    embedded_data = Buffers()
 
     def __init__(self, trace: Trace | RunningTrace, part: str | None = None, **traits: Any) -> None:
         self._trace: Trace | None = None
@@ -214,19 +216,43 @@ class AttentionGrid(TelemetryWidget):
         kind = message.get("type")
         if kind == "head":
             self._send_head(message)
+        elif kind == "tile":
+            self._send_tile(message)
+        elif kind == "sums":
+            self._answer_later(message, ("sums", message["direction"]), lambda heard: self._send_sums(message, heard))
+        elif kind == "token_stats":
+            self._answer_later(message, "token_stats", lambda _: self._send_token_stats(message))
         elif kind == "stop":
             self._stop()
         elif kind == "resync":
-            self.send_state(["facts", "thumbnails", "statistics", "embedded", "embedded_data"])
+            self.send_state(["facts", "thumbnails", "statistics", "token_stats", "embedded", "embedded_data"])
         else:
             raise LlamaTelemetryError(f"message {kind!r} is not known: reload the page")
 
     def _send_head(self, message: Message) -> None:
-        layer, head, stage = int(message["layer"]), int(message["head"]), str(message.get("stage", "softmax"))
-        matrix = told.matrix(self._ready(), layer, head, stage, self._part)
-        rows, keys = matrix.shape
-        answer = {"type": "head", "id": message["id"], "layer": layer, "head": head, "stage": stage}
-        self.send({**answer, "rows": rows, "keys": keys}, [as_bytes(matrix)])
+        layer, head = int(message["layer"]), int(message["head"])
+        facts, arrays = told.head_parts(self._ready(), layer, head, self._part)
+        answer = {"type": "head", "id": message["id"], "layer": layer, "head": head}
+        self.send({**answer, **facts}, [as_bytes(array) for array in arrays])
+
+    def _send_tile(self, message: Message) -> None:
+        scoring = self._ready().scoring(int(message["layer"]), self._part)
+        rows, keys = (slice(*(int(end) for end in message[name])) for name in ("rows", "keys"))
+        height, width = (int(cells) for cells in message["size"])
+        cells = tile(scoring, int(message["head"]), str(message["stage"]), rows, keys, (height, width))
+        answer = {"type": "tile", "id": message["id"], "rows": cells.shape[0], "keys": cells.shape[1]}
+        self.send(answer, [as_bytes(np.asarray(cells, np.float32))])
+
+    def _send_sums(self, message: Message, heard: Heard) -> None:
+        layers = told.scorings(self._ready(), self._part, message["heads"])
+        sums = looks if message["direction"] == "looks" else seen
+        values = sums(layers, message["tokens"], message["how"], heard)
+        self.send({"type": "sums", "id": message["id"]}, [as_bytes(values)])
+
+    def _send_token_stats(self, message: Message) -> None:
+        if not self.token_stats.size:
+            self.token_stats = told.token_stats(self._ready(), self.facts)
+        self.send({"type": "token_stats", "id": message["id"]})
 
     def _stop(self) -> None:
         if self._running is None or self._running.done:
@@ -300,12 +326,10 @@ class AttentionGrid(TelemetryWidget):
         trace, locked = self._trace, self.locked
         if trace is None or locked is None or not trace.arrived(locked[0], self._part):
             return
-        if len(self.facts["query_tokens"]) * len(self.facts["tokens"]) * 4 > _NOTEBOOK_BYTES:
-            return
-        matrix = told.matrix(trace, *locked, "softmax", self._part)
+        kept = Embedding(trace, self._part)
+        kept.add(*locked, budget=_NOTEBOOK_BYTES)
         with self.hold_sync():
-            self.embedded = {"{},{}".format(*locked): 0}
-            self.embedded_data = [matrix]
+            self.embedded, self.embedded_data = kept.facts, kept.data
 
     # ---------------------------------------------------------------------- exports
 
@@ -402,8 +426,8 @@ class AttentionGrid(TelemetryWidget):
         path : path, optional
             Where to write it; its size is then printed. A folder gets a file named after the model.
         heads : "all" or iterable of (layer, head), optional
-            Heads whose exact matrix goes in. By default the locked head and as many others as fit 2 MB, the most
-            striking first. The others show their thumbnail.
+            Heads that go in with their q and k, from which the page computes every stage exactly. By default the locked
+            head and as many others as fit 2 MB, the most striking first. The others show their thumbnail.
 
         Returns
         -------
@@ -426,35 +450,32 @@ class AttentionGrid(TelemetryWidget):
         """The widget as a part of a page with several, for `save_html`; `heads` as in `to_html`."""
         from ..export.page import Part
 
-        chosen = self._chosen(heads)
-        matrices = [told.matrix(self._ready(), *head, "softmax", self._part) for head in chosen]
+        embedding = self._embedding(heads)
         binary = {
             "thumbnails": self.thumbnails.tobytes(),
             "statistics": self.statistics.tobytes(),
-            "embedded_data": [matrix.tobytes() for matrix in matrices],
+            "token_stats": self.token_stats.tobytes(),
+            "embedded_data": embedding.data,
         }
         state = {name: getattr(self, name) for name in _PAGE_TRAITS}
         state["facts"] = {**self.facts, "live": False}
-        state["embedded"] = {f"{layer},{head}": i for i, (layer, head) in enumerate(chosen)}
+        state["embedded"] = embedding.facts
         shares = [(self._ready(), self._part)]
         return Part(self._title(), self._esm, state, binary, self._static_html(""), shares)
 
-    def _chosen(self, heads: Heads | Literal["all"] | None) -> list[tuple[int, int]]:
-        """(layer, head) of the heads that an exported page embeds."""
-        trace, order = self._ready(), self._striking()
-        if heads is not None and not isinstance(heads, str):
-            asked = [(int(layer), int(head)) for layer, head in heads]
-            for layer, head in asked:
-                count = told.find_layer(trace, layer, self._part).heads
-                if not 0 <= head < count:
-                    raise LlamaTelemetryError(f"head {head} does not exist: layer {layer} has heads 0 to {count - 1}")
-            return asked
-        if heads is not None:
-            if heads != "all":
-                raise LlamaTelemetryError(f"heads={heads!r} is no choice: give 'all' or a list of (layer, head)")
-            return order
-        each = max(len(self.facts["query_tokens"]) * len(self.facts["tokens"]) * 4, 1)
-        return order[: max(_PAGE_BYTES // each, int(self.locked is not None))]
+    def _embedding(self, heads: Heads | Literal["all"] | None) -> Embedding:
+        """The heads that an exported page embeds."""
+        kept = Embedding(self._ready(), self._part)
+        if heads is None:
+            for own in self._striking():
+                if not kept.add(*own, budget=_PAGE_BYTES if own != self.locked else float("inf")):
+                    break
+            return kept
+        if isinstance(heads, str) and heads != "all":
+            raise LlamaTelemetryError(f"heads={heads!r} is no choice: give 'all' or a list of (layer, head)")
+        for layer, head in self._striking() if isinstance(heads, str) else heads:
+            kept.add(int(layer), int(head))
+        return kept
 
     def _striking(self) -> list[tuple[int, int]]:
         """All heads that are there: the locked one, then by their highest rank in any of the first statistics."""

@@ -111,7 +111,7 @@ class TelemetryWidget(anywidget.AnyWidget):
         self.send({"type": "error", "id": message.get("id"), "message": words})
 
     def _answer_later(self, message: Message, what: Hashable, work: Callable[[Heard], None]) -> None:
-        """Answer beside the kernel's own thread; the newest question about `what` that a view asked ends its older ones.
+        """Answer beside the kernel's own thread; a view's newest question about `what` ends its older ones.
 
         `work` is given a function that takes how much of how much is done: it goes to the browser, at a measured pace.
         """

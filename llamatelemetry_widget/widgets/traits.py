@@ -139,32 +139,22 @@ class Buffer(traitlets.TraitType[Any, Any]):
         return out
 
 
-class Matrices(traitlets.TraitType[Any, Any]):
-    """A list of float32 matrices (query tokens, key tokens), each one binary buffer; NaN = masked."""
+class Buffers(traitlets.TraitType[Any, Any]):
+    """A list of bytes, each one binary buffer."""
 
-    info_text = "a list of float32 arrays (query tokens, key tokens)"
+    info_text = "a list of bytes"
 
     def __init__(self, **more: Any) -> None:
         super().__init__(**more)
-        self.tag(
-            sync=True, to_json=lambda value, _: [_to_buffer(m, _) for m in value], from_json=lambda value, _: value
-        )
+        self.tag(sync=True, to_json=lambda value, _: [memoryview(b) for b in value], from_json=lambda value, _: value)
 
-    def make_dynamic_default(self) -> list[Array]:
+    def make_dynamic_default(self) -> list[bytes]:
         return []
 
-    def validate(self, obj: Any, value: Any) -> list[Array]:
-        if not isinstance(value, (list, tuple)):
+    def validate(self, obj: Any, value: Any) -> list[bytes]:
+        if not isinstance(value, (list, tuple)) or not all(isinstance(b, (bytes, memoryview)) for b in value):
             self.error(obj, value)
-        if not all(isinstance(m, np.ndarray) and m.dtype == np.float32 and m.ndim == 2 for m in value):
-            self.error(obj, value)
-        return [np.ascontiguousarray(m) for m in value]
-
-    def set(self, obj: Any, value: Any) -> None:
-        new = self._validate(obj, value)
-        old = obj._trait_values.get(self.name)
-        obj._trait_values[self.name] = new
-        obj._notify_trait(self.name, old, new)
+        return [bytes(b) for b in value]
 
 
 def as_bytes(value: Array) -> memoryview:
