@@ -2,9 +2,10 @@
 // In: values (NaN = not seen), names. Out: a canvas, a list of tokens, the token that is pointed at or chosen.
 import { css } from "../shared/colour";
 import { type Cleanup, h } from "../shared/dom";
-import { bound, smallWeight } from "../shared/format";
+import { smallWeight } from "../shared/format";
 import type { Theme } from "../shared/theme";
 import { roundUp } from "./paint_stage";
+import { constant } from "./stage_words";
 
 /** Height of the bars, and of the marks under them, in CSS pixels. */
 const HIGH = 34;
@@ -87,7 +88,7 @@ export class Profile {
     const ctx = this.canvas.getContext("2d");
     if (!data || !look) return;
     const limit = top(data.values, look.sinkAside);
-    this.end.textContent = bound(limit);
+    this.end.textContent = constant(limit);
     if (ctx && width > 0) paintBars(this.canvas, ctx, width, limit, data, look);
   }
 
@@ -158,7 +159,7 @@ function paintBars(
   });
   ctx.fillStyle = css(theme.accent);
   for (const i of chosen) {
-    const middle = (start(i) + start(i + 1)) / 2;
+    const middle = Math.max(4 * ratio, Math.min(w - 4 * ratio, (start(i) + start(i + 1)) / 2));
     ctx.beginPath();
     ctx.moveTo(middle, high);
     ctx.lineTo(middle - 4 * ratio, canvas.height);

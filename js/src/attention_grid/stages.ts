@@ -2,6 +2,7 @@
 // In: a head that can be replayed, the chosen cell. Out: pictures, values, operations; the cell that is pointed at or chosen.
 import { css } from "../shared/colour";
 import { type Cleanup, h, setProps } from "../shared/dom";
+import { smallWeight } from "../shared/format";
 import type { Theme } from "../shared/theme";
 import type { GridData, Head, Matrix } from "./data";
 import { queryName, tokenName } from "./names";
@@ -297,7 +298,7 @@ export class StagesView {
       return about;
     });
     const share = sinkShare(replay, cell[0]);
-    const sink = Number.isNaN(share) ? [] : [` \u00b7 the sink takes ${share.toFixed(3)} of this row`];
+    const sink = Number.isNaN(share) ? [] : [` \u00b7 the sink takes ${smallWeight(share)} of this row`];
     const name = (i: number, tokens: readonly string[]) => `${tokens[i] ?? "token"} ${i}`;
     this.row.setAttribute(
       "aria-label",
