@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .models.info import ModelInfo
     from .trace import GeneratedToken, Trace, load_trace
     from .widgets.attention_grid import AttentionGrid
+    from .widgets.expert_strip import ExpertStrip
     from .widgets.head_comparison import HeadComparison
     from .widgets.links import link
 
@@ -47,6 +48,7 @@ _HOMES = {
     "Trace": "trace",
     "load_trace": "trace",
     "AttentionGrid": "widgets.attention_grid",
+    "ExpertStrip": "widgets.expert_strip",
     "HeadComparison": "widgets.head_comparison",
     "decode_thumbnail": "analysis.attention",
     "link": "widgets.links",
@@ -74,6 +76,7 @@ __all__ = [
     "CaptureUnavailable",
     "EngineCancelled",
     "EngineCrashed",
+    "ExpertStrip",
     "GeneratedToken",
     "Generation",
     "HeadComparison",

@@ -1,0 +1,318 @@
+// Draws the overview, a layer's table, its load, and a token's way through the layers.
+// In: data, layout, theme. Out: pixels. What was not chosen is paper, what was not computed a plain plate.
+import { css, luminance, type Rgb } from "../shared/colour";
+import type { Theme } from "../shared/theme";
+import type { Choice, LayerFacts, Measure, StripData } from "./data";
+import { columnAt, EVEN, type Layout, LOAD } from "./layout";
+
+/** Place on the ramp of a weight just above 0, so that chosen never looks like not chosen. */
+const LEAST = 26;
+
+/** Colour of a share of the scale's end. */
+export function shade(theme: Theme, share: number): Rgb {
+  return theme.sequential[Math.round(LEAST + Math.max(0, Math.min(1, share)) * (255 - LEAST))]!;
+}
+
+/** Sizes a canvas for the screen and returns its context, in CSS pixels. */
+export function prepare(
+  canvas: HTMLCanvasElement,
+  width: number,
+  height: number,
+  ratio: number,
+): CanvasRenderingContext2D | null {
+  canvas.width = Math.max(1, Math.round(width * ratio));
+  canvas.height = Math.max(1, Math.round(height * ratio));
+  canvas.style.width = `${width}px`;
+  canvas.style.height = `${height}px`;
+  const ctx = canvas.getContext("2d");
+  ctx?.scale(ratio, ratio);
+  return ctx;
+}
+
+export interface Look {
+  readonly theme: Theme;
+  readonly ratio: number;
+  readonly measure: Measure;
+  readonly layer: number | null;
+  readonly token: number | null;
+  /** Only this layer is shown. */
+  readonly isolated: number | null;
+}
+
+export function paintOverview(canvas: HTMLCanvasElement, data: StripData, layout: Layout, look: Look): void {
+  const ctx = prepare(canvas, layout.width, layout.height, look.ratio);
+  if (!ctx) return;
+  const { theme } = look;
+  ctx.fillStyle = css(theme.paper);
+  ctx.fillRect(0, 0, layout.width, layout.height);
+  data.facts.layers.forEach((layer, index) => {
+    if (look.isolated !== null && look.isolated !== layer.layer) return;
+    const { x, band } = columnAt(layout, index);
+    name(ctx, layer, x, index - band.from, layout, band.names + 11, look);
+    if (layer.used === 0) {
+      withoutExperts(ctx, x, band.top, layout, theme);
+      return;
+    }
+    cells(ctx, data, layer, x, band.top, layout, look);
+    bars(ctx, data.load(layer.layer), x, layout.cell, band.load, LOAD, theme, theme.ink3);
+    even(ctx, layer.evenness ?? null, x, layout.cell, band.even, theme);
+  });
+  for (const band of layout.bands) gutter(ctx, data, layout, band, look);
+}
+
+function name(
+  ctx: CanvasRenderingContext2D,
+  layer: LayerFacts,
+  x: number,
+  place: number,
+  layout: Layout,
+  y: number,
+  look: Look,
+): void {
+  const mine = layer.layer === look.layer;
+  const step = layout.cell + layout.gap;
+  const every = step >= 26 ? 1 : step >= 14 ? 2 : Math.ceil(34 / step);
+  if (!mine && place % every !== 0) return;
+  ctx.font = `${mine ? 600 : 400} ${layout.cell >= 26 ? 11 : 10}px ${look.theme.sans}`;
+  ctx.fillStyle = css(mine ? look.theme.accentText : look.theme.ink3);
+  ctx.textAlign = "center";
+  ctx.fillText(`L${layer.layer}`, x + layout.cell / 2, y);
+}
+
+function withoutExperts(
+  ctx: CanvasRenderingContext2D,
+  x: number,
+  top: number,
+  layout: Layout,
+  theme: Theme,
+): void {
+  const tall = layout.rows * layout.row;
+  ctx.fillStyle = css(theme.plate);
+  ctx.fillRect(x, top, layout.cell, tall);
+  if (layout.cell < 12) return;
+  ctx.save();
+  ctx.translate(x + layout.cell / 2 + 4, top + tall / 2);
+  ctx.rotate(-Math.PI / 2);
+  ctx.font = `11px ${theme.sans}`;
+  ctx.fillStyle = css(theme.ink3);
+  ctx.textAlign = "center";
+  ctx.fillText("no experts", 0, 0);
+  ctx.restore();
+}
+
+/** First and last row of the overview, exclusive, that a drawn row stands for. */
+export function sourceRows(data: StripData, layout: Layout, drawn: number): [number, number] {
+  const { rows } = data.facts;
+  const first = Math.floor((drawn * rows) / layout.rows);
+  return [first, Math.max(first + 1, Math.floor(((drawn + 1) * rows) / layout.rows))];
+}
+
+function cells(
+  ctx: CanvasRenderingContext2D,
+  data: StripData,
+  layer: LayerFacts,
+  x: number,
+  top: number,
+  layout: Layout,
+  look: Look,
+): void {
+  const { theme, measure } = look;
+  const experts = data.facts.n_experts;
+  const values = measure === "experts" ? null : data.measure(layer.layer, measure);
+  const codes = data.codes(layer.layer);
+  const most = measure === "weight" ? data.facts.most || 1 : 1;
+  const line = layout.row >= 6 ? 1 : 0;
+  for (let r = 0; r < layout.rows; r++) {
+    const [first, stop] = sourceRows(data, layout, r);
+    const y = top + r * layout.row;
+    const computed = Array.from({ length: stop - first }, (_, i) => data.rowComputed(layer.layer, first + i));
+    const some = computed.includes(true);
+    ctx.fillStyle = css(some ? theme.sequential[0]! : theme.plate);
+    ctx.fillRect(x, y, layout.cell, layout.row - line);
+    if (!some) continue;
+    if (values) {
+      const own = [...values.subarray(first, stop)].filter((v) => !Number.isNaN(v));
+      if (own.length === 0) continue;
+      const value = measure === "weight" ? Math.max(...own) : Math.min(...own);
+      ctx.fillStyle = css(shade(theme, value / most));
+      ctx.fillRect(x, y, layout.cell, layout.row - line);
+      continue;
+    }
+    for (let e = 0; e < experts; e++) {
+      let code = 0;
+      for (let s = first; s < stop; s++) code = Math.max(code, codes[s * experts + e]!);
+      if (code === 0) continue;
+      ctx.fillStyle = css(layer.weighted ? shade(theme, (code - 1) / 254) : theme.ink3);
+      const left = layout.expert > 0 ? e * layout.expert : Math.floor((e * layout.cell) / experts);
+      const wide = layout.expert > 0 ? Math.max(1, layout.expert - (layout.expert >= 6 ? 1 : 0)) : 1;
+      ctx.fillRect(x + left, y, wide, layout.row - line);
+    }
+  }
+}
+
+/** One bar per expert, and the line where all would end if the work were spread evenly. */
+export function bars(
+  ctx: CanvasRenderingContext2D,
+  load: Float32Array,
+  x: number,
+  width: number,
+  base: number,
+  tall: number,
+  theme: Theme,
+  colour: Rgb,
+  chosen: number | null = null,
+): void {
+  const n = load.length;
+  const top = Math.max(...load, 1 / n);
+  ctx.fillStyle = css(theme.line);
+  ctx.fillRect(x, base, width, 1);
+  const each = width / n;
+  load.forEach((share, e) => {
+    const high = share > 0 ? Math.max(1, Math.round((share / top) * tall)) : 0;
+    if (high === 0) return;
+    const left = Math.floor(e * each);
+    ctx.fillStyle = css(e === chosen ? theme.accent : colour);
+    ctx.fillRect(
+      x + left,
+      base - high,
+      Math.max(1, Math.floor((e + 1) * each) - left - (each >= 3 ? 1 : 0)),
+      high,
+    );
+  });
+  ctx.fillStyle = css(theme.ink);
+  const y = base - Math.round(tall / n / top);
+  for (let at = 0; at < width; at += 5) ctx.fillRect(x + at, y, Math.min(3, width - at), 1);
+}
+
+/** How even a layer's load is: full = spread evenly. */
+function even(
+  ctx: CanvasRenderingContext2D,
+  value: number | null,
+  x: number,
+  width: number,
+  base: number,
+  theme: Theme,
+): void {
+  ctx.fillStyle = css(theme.plate);
+  ctx.fillRect(x, base - EVEN, width, EVEN);
+  ctx.font = `10px ${theme.sans}`;
+  ctx.textAlign = "center";
+  if (value !== null) {
+    const high = Math.round(value * EVEN);
+    ctx.fillStyle = css(theme.line2);
+    ctx.fillRect(x, base - high, width, high);
+  }
+  if (width < 24) return;
+  ctx.fillStyle = css(theme.ink);
+  ctx.fillText(value === null ? "\u2013" : value.toFixed(2), x + width / 2, base - 6);
+}
+
+function gutter(
+  ctx: CanvasRenderingContext2D,
+  data: StripData,
+  layout: Layout,
+  band: Layout["bands"][number],
+  look: Look,
+): void {
+  const { theme } = look;
+  const right = layout.gutter - 10;
+  const every = Math.max(1, Math.ceil(12 / layout.row));
+  const letters = Math.max(4, Math.floor((right - 2) / 7));
+  const locked = look.token === null ? -1 : drawnRow(data, layout, look.token);
+  ctx.textAlign = "right";
+  for (let r = 0; r < layout.rows; r++) {
+    const mine = r === locked;
+    if (!mine && (r % every !== 0 || (locked >= 0 && Math.abs(r - locked) < every))) continue;
+    const token = mine ? look.token! : data.span(sourceRows(data, layout, r)[0])[0];
+    const word = data.facts.tokens[token] ?? "";
+    const short = word.length > letters ? `${[...word].slice(0, letters - 1).join("")}\u2026` : word;
+    ctx.font = `${mine ? 600 : 400} ${layout.row >= 14 ? 12 : 10}px ${theme.mono}`;
+    ctx.fillStyle = css(mine ? theme.accentText : theme.ink2);
+    ctx.fillText(short, right, band.top + r * layout.row + Math.min(layout.row, 14) / 2 + 4);
+  }
+  ctx.font = `600 11px ${theme.sans}`;
+  ctx.fillStyle = css(theme.ink2);
+  ctx.fillText("Load", right, band.load - LOAD + 12);
+  ctx.fillText("Evenness", right, band.even - EVEN + 10);
+  ctx.font = `10px ${theme.sans}`;
+  ctx.fillStyle = css(theme.ink3);
+  ctx.fillText(`even ${(1 / data.facts.n_experts).toFixed(3)}`, right, band.load - LOAD + 26);
+  ctx.fillText("of the load", right, band.even);
+}
+
+/** The drawn row that a token stands in. */
+export function drawnRow(data: StripData, layout: Layout, token: number): number {
+  const row = data.rowOf(token);
+  let at = Math.min(layout.rows - 1, Math.floor((row * layout.rows) / Math.max(1, data.facts.rows)));
+  while (at + 1 < layout.rows && sourceRows(data, layout, at)[1] <= row) at++;
+  return at;
+}
+
+/** A token's shares in every layer, stacked: the strongest expert at the bottom. */
+export function paintWay(
+  canvas: HTMLCanvasElement,
+  data: StripData,
+  token: number,
+  width: number,
+  look: Look,
+): { x(index: number): number; step: number; tall: number } {
+  const tall = 92;
+  const n = data.facts.layers.length;
+  const step = Math.max(2, Math.min(58, Math.floor(width / n)));
+  const geometry = { x: (index: number) => index * step, step, tall };
+  const ctx = prepare(canvas, Math.min(width, n * step), tall + 18, look.ratio);
+  if (!ctx) return geometry;
+  const { theme } = look;
+  const gap = step >= 8 ? (step >= 20 ? 4 : 2) : 0;
+  data.facts.layers.forEach((layer, index) => {
+    const x = index * step;
+    const choices = data.choices(layer.layer, token);
+    ctx.fillStyle = css(theme.plate);
+    ctx.fillRect(x, 0, step - gap, tall);
+    if (choices) stack(ctx, choices, x, step - gap, tall, theme);
+    const mine = layer.layer === look.layer;
+    const every = step >= 24 ? 1 : Math.ceil(34 / step);
+    if (!mine && index % every !== 0) return;
+    ctx.font = `${mine ? 600 : 400} 10px ${theme.sans}`;
+    ctx.fillStyle = css(mine ? theme.accentText : theme.ink3);
+    ctx.textAlign = "center";
+    ctx.fillText(`L${layer.layer}`, x + (step - gap) / 2, tall + 13);
+    if (!mine) return;
+    ctx.strokeStyle = css(theme.accent);
+    ctx.lineWidth = 2;
+    ctx.strokeRect(x + 1, 1, Math.max(1, step - gap - 2), tall - 2);
+  });
+  return geometry;
+}
+
+function stack(
+  ctx: CanvasRenderingContext2D,
+  choices: readonly Choice[],
+  x: number,
+  width: number,
+  tall: number,
+  theme: Theme,
+): void {
+  let base = tall;
+  choices.forEach((c, i) => {
+    const share = Number.isNaN(c.share) ? 1 / choices.length : c.share;
+    const high = i === choices.length - 1 ? base : Math.max(1, Math.round(share * tall));
+    const colour = Number.isNaN(c.share) ? theme.ink3 : shade(theme, share * 0.6);
+    ctx.fillStyle = css(colour);
+    ctx.fillRect(x, base - high, width, high - (i === choices.length - 1 ? 0 : 1));
+    if (high >= 13 && width >= 22) {
+      ctx.font = `10px ${theme.sans}`;
+      ctx.textAlign = "center";
+      ctx.fillStyle = css(readable(colour, theme));
+      ctx.fillText(`E${c.expert}`, x + width / 2, base - high / 2 + 4);
+    }
+    base -= high;
+  });
+}
+
+/** Ink or paper, whichever stands out on a colour. */
+export function readable(colour: Rgb, theme: Theme): Rgb {
+  const between = (luminance(theme.ink) + luminance(theme.paper)) / 2;
+  const light = luminance(colour) > Math.min(0.3, between);
+  return light === luminance(theme.ink) > luminance(theme.paper) ? theme.paper : theme.ink;
+}
