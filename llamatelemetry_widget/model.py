@@ -398,12 +398,13 @@ class Model:
     def verify(
         self, prompt: Prompt, *, kv_type: str = "f16", n_ubatch: int = 512, decoder_prompt: Sequence[int] | None = None
     ) -> pd.DataFrame:
-        """Run a prompt without flash attention and compare the replay with llama.cpp's own softmax.
+        """Run a prompt without flash attention and compare the replay with llama.cpp's own scores and softmax.
 
         Returns
         -------
         DataFrame
-            One row per (part, layer, head) with ``max_difference`` over all cells.
+            One row per (part, layer, head), over all cells: ``max_difference`` of the softmax, and
+            ``scores_difference`` of q.k as a share of the head's largest score.
         """
         import pandas as pd
 
@@ -425,7 +426,7 @@ class Model:
         )
         own = [(part, layer, head) for part, layer, heads in answer["layers"] for head in range(heads)]
         frame: pd.DataFrame = pd.DataFrame(own, columns=["part", "layer", "head"])
-        frame["max_difference"] = answer["differences"]
+        frame["scores_difference"], frame["max_difference"] = answer["differences"]
         return frame
 
 

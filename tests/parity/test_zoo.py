@@ -90,6 +90,7 @@ def test_the_replay_is_llama_cpp_s_own_softmax(model, reference, kv_type):
         return
     decoder = reference["dec_ids"].tolist() if "dec_ids" in reference else None
     table = model.verify(reference["ids"].tolist(), kv_type=kv_type, decoder_prompt=decoder)
+    assert table.scores_difference.max() <= 1e-5
     heads = sum(int(np.prod(reference[name].shape[:2])) for name in ATTENTION.values() if name in reference)
     assert len(table) == heads
     assert table.max_difference.max() <= 1e-4

@@ -125,7 +125,7 @@ class Capture:
         self.plan, self.n_rows, self.n_keys, self.what = plan, n_rows, n_keys, what
         self.layers = list(layers)
         self.attention = [a for a in plan.attention if a.layer in self.layers] if "attention" in what else []
-        self.differences: dict[Key, Array] = {}
+        self.differences: dict[Key, Array] = {}  # (scores, softmax) x heads
         self.scored: dict[Key, Scored] = {}
         self.rows_of: dict[str, list[int]] = {}
         self._verify = verify
@@ -281,6 +281,8 @@ class Capture:
         k, (start, stop) = ggml.at(node.src[0]), self._range(s, ubatch)
         s.k[:, start:stop] = ggml.read(k, 1, start, stop)[0]
         s.keys = stop
+        if self._verify:
+            self._compare_scores(s, node, ubatch)
 
     def _read_softmax(self, s: Scored, node: Tensor, ubatch: Ubatch) -> None:
         _unfused_formula(s, node)
@@ -333,10 +335,23 @@ class Capture:
         """Largest |difference| per head between llama.cpp's own softmax and its replay."""
         own = ggml.read(node)[0][:, : ubatch.rows, : s.keys]
         scoring = s.scoring(slice(ubatch.start, ubatch.stop), s.masks[-1] if s.masks else None)
-        key = s.where.part, s.where.layer
-        worst = self.differences.setdefault(key, np.zeros(len(own), np.float32))
+        worst = self._differences_of(s, 1)
         for head in range(len(own)):
             worst[head] = max(worst[head], float(np.abs(replay(scoring, head) - own[head]).max()))
+
+    def _compare_scores(self, s: Scored, node: Tensor, ubatch: Ubatch) -> None:
+        """The same of q k^T, as a share of the head's largest score; future keys are in it too."""
+        own = ggml.read(node)[0][:, : ubatch.rows, : s.keys]
+        scoring = replace(s, masks=[], biases=[]).scoring(slice(ubatch.start, ubatch.stop))
+        worst = self._differences_of(s, 0)
+        for head in range(len(own)):
+            largest = float(np.abs(own[head]).max()) or 1.0
+            difference = float(np.abs(replay(scoring, head, "scores") - own[head]).max())
+            worst[head] = max(worst[head], difference / largest)
+
+    def _differences_of(self, s: Scored, row: int) -> Array:
+        key = s.where.part, s.where.layer
+        return self.differences.setdefault(key, np.zeros((2, len(s.q)), np.float32))[row]
 
 
 def _unfused_formula(s: Scored, node: Tensor) -> None:

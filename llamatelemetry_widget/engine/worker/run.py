@@ -352,8 +352,8 @@ class Run:
         self.send(
             {
                 "kind": "done",
-                "layers": [[part, layer, len(worst)] for part, layer, worst in found],
-                "differences": np.concatenate([worst for _, _, worst in found]),
+                "layers": [[part, layer, worst.shape[1]] for part, layer, worst in found],
+                "differences": np.concatenate([worst for _, _, worst in found], axis=1),
             }
         )
 
