@@ -86,6 +86,10 @@ def _checked(layers: Sequence[LayerHeads], tokens: Sequence[int], how: str, coun
         raise ValueError(f"how={how!r} is no choice: give 'mean' or 'max'")
     if not any(len(heads) for _, heads in layers):
         raise ValueError("no heads were chosen")
+    for s, heads in layers:
+        wrong = [head for head in heads if not 0 <= head < s.heads]
+        if wrong:
+            raise ValueError(f"head {wrong[0]} does not exist: this layer has heads 0 to {s.heads - 1}")
     chosen = sorted({int(token) for token in tokens})
     if not chosen or chosen[0] < 0 or chosen[-1] >= min(counts):
         raise ValueError(f"tokens {list(tokens)} do not exist: there are tokens 0 to {min(counts) - 1}")

@@ -268,13 +268,9 @@ def scorings(trace: Trace, part: str, heads: str | list[list[int]]) -> list[tupl
     chosen: dict[int, list[int]] = {}
     for layer, head in heads:
         chosen.setdefault(int(layer), []).append(int(head))
-    found = []
-    for layer, own in chosen.items():
-        count = find_layer(trace, layer, part).heads
-        if max(own) >= count or min(own) < 0:
-            raise CaptureUnavailable(f"head {max(own)} does not exist: layer {layer} has heads 0 to {count - 1}")
-        found.append((trace.scoring(layer, part), own))
-    return found
+    for layer in chosen:
+        find_layer(trace, layer, part)
+    return [(trace.scoring(layer, part), own) for layer, own in chosen.items()]
 
 
 def predicts(layers: list[LayerFacts], part: str) -> bool:
