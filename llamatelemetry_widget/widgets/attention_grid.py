@@ -54,7 +54,8 @@ class AttentionGrid(TelemetryWidget):
     selected_layer, selected_head : int or None
         The locked head. Default None.
     selected_tokens : list of int
-        ``[query]`` or ``[query, key]``: the token that is read, and what it looks at. Default ``[]``.
+        ``[query]`` or ``[query, key]``: the token that is read, and what it looks at; any that follow are summed over
+        together with it. Default ``[]``.
     filter : dict of str to [float or None, float or None]
         Per statistic, what heads must lie within to stay bright. Default ``{}``.
     scale : {"log", "linear", "row"}
@@ -127,7 +128,7 @@ class AttentionGrid(TelemetryWidget):
     # ------------------------------------------------------------- the running trace
 
     def _take(self, trace: Trace) -> None:
-        self._trace = trace
+        self._trace, self._growth = trace, None
         if self._part_asked is None:
             self._part = trace.parts[0] if trace.parts else "self"
         elif self._part_asked not in trace.parts:
@@ -139,9 +140,12 @@ class AttentionGrid(TelemetryWidget):
         trace, part = cast(Trace, self._trace), self._part
         layers = [layer for layer in told.layers_of(trace, part) if layer.kind == "attention"]
         facts = told.facts(trace, part, phase, len(told.arrived_layers(trace, part)), len(layers), message)
+        facts |= generation_facts(trace, part) if self._growth is None else self._growth.facts()
         return {
             "facts": facts,
-            "thumbnails": told.thumbnails(trace, part, facts["side_rows"], facts["side_keys"]),
+            "thumbnails": told.thumbnails(trace, part, facts["side_rows"], facts["side_keys"])
+            if self._growth is None
+            else self._growth.thumbnails,
             "statistics": told.statistics(trace, part),
         }
 
@@ -165,11 +169,15 @@ class AttentionGrid(TelemetryWidget):
     def _follow(self, event: TraceEvent) -> None:
         if event.kind == "start" and event.trace is not None:
             self._take(event.trace)
+            if isinstance(self._running, Generation) and self._part == "self":
+                self._growth = Growth(event.trace, self._running.n_max)
             self._show("computing")
         elif event.kind == "progress":
             self._send_progress(f"token {event.done} of {event.total}" if event.total else event.message)
         elif event.kind == "layer" and event.part == self._part and event.layer is not None:
             self._pacer.put(("layer", event.layer), self._sends_layer(event))
+        elif event.kind == "token" and event.token is not None:
+            self._grow(event.token)
         elif event.kind == "done" and event.trace is not None:
             self._take(event.trace)
             self._show("done")
@@ -183,6 +191,27 @@ class AttentionGrid(TelemetryWidget):
         else:
             self.facts = {**told.empty_facts(message), "phase": phase}
 
+    def _grow(self, token: GeneratedToken) -> None:
+        """A token came, and its row in every head."""
+        if self._growth is None:  # an encoder-decoder: its rows come at the end
+            self._send_progress(f"{token.text} \u00b7 token {token.position + 1}")
+            return
+        self._growth.hear(token)
+        if self.facts["phase"] != "generating":
+            self.facts["phase"] = "generating"
+            self.embedded, self.embedded_data = {}, []  # a head has more rows now: it is asked for
+        self._pacer.put("grow", self._send_growth)
+
+    def _send_growth(self) -> None:
+        """Send what is new. The state is written, not sent: only a page that is opened now reads it."""
+        growth = self._growth
+        news = growth.news() if growth is not None else None
+        if growth is None or news is None:
+            return
+        self.facts.update(growth.facts())
+        message, codes = news
+        self.send(message, [as_bytes(codes)])
+
     def _send_progress(self, words: str) -> None:
         state = {"type": "state", "phase": "computing", "done": 0, "total": self.facts["total"], "message": words}
         self._pacer.put("state", lambda: self.send(state))
@@ -191,8 +220,11 @@ class AttentionGrid(TelemetryWidget):
         def send() -> None:
             if event.reduced is None or self._trace is None:
                 return
-            facts = self.facts
-            thumbnails = told.layer_thumbnails(event.reduced, facts["side_rows"], facts["side_keys"])
+            facts, growth = self.facts, self._growth
+            if growth is not None:
+                thumbnails = growth.take_layer(cast(int, event.layer), event.reduced)
+            else:
+                thumbnails = told.layer_thumbnails(event.reduced, facts["side_rows"], facts["side_keys"])
             own = told.find_layer(self._trace, cast(int, event.layer), self._part)
             message = {
                 "type": "layer",
@@ -290,7 +322,8 @@ class AttentionGrid(TelemetryWidget):
     def _valid_tokens(self, proposal: Any) -> Any:
         tokens, facts = proposal["value"], self.facts
         counts = len(facts.get("query_tokens", [])), len(facts.get("tokens", []))
-        for index, count, what in zip(tokens, counts, ("query", "key"), strict=False):
+        for at, index in enumerate(tokens):
+            what, count = ("query", counts[0]) if at == 0 else ("key", counts[1])
             if self._trace is not None and index >= count:
                 raise traitlets.TraitError(
                     f"{what} token {index} does not exist: the prompt has tokens 0 to {count - 1}"
@@ -325,6 +358,8 @@ class AttentionGrid(TelemetryWidget):
     def _embed_now(self) -> None:
         trace, locked = self._trace, self.locked
         if trace is None or locked is None or not trace.arrived(locked[0], self._part):
+            return
+        if self._growth is not None:  # it has more rows soon
             return
         kept = Embedding(trace, self._part)
         kept.add(*locked, budget=_NOTEBOOK_BYTES)

@@ -50,9 +50,9 @@ class _Copied(traitlets.TraitType[Any, Any]):
 
 
 class Tokens(_Copied):
-    """Selected tokens: ``[]``, ``[query]`` or ``[query, key]``, each an index from 0."""
+    """Selected tokens: ``[]``, ``[query]`` or ``[query, key, ...]``, each an index from 0."""
 
-    info_text = "a list [], [query] or [query, key] of token indices from 0"
+    info_text = "a list [], [query] or [query, key, ...] of token indices from 0"
 
     def make_dynamic_default(self) -> list[int]:
         return []
@@ -62,7 +62,7 @@ class Tokens(_Copied):
             items = list(value)
         except TypeError:
             self.error(obj, value)
-        if len(items) > 2 or not all(isinstance(i, Integral) and not isinstance(i, bool) for i in items):
+        if not all(isinstance(i, Integral) and not isinstance(i, bool) for i in items):
             self.error(obj, value)
         numbers = [int(i) for i in items]
         if any(i < 0 for i in numbers):
