@@ -1,26 +1,29 @@
-"""Bytes that inspectus gives to the browser for some attention.
+"""Bytes that inspectus gives to the browser for some attention, and how long it takes to make them.
 
-In: a .npy file, float32 (layers, heads, n, n). Out: a JSON line, the length of the HTML and scripts that it displays.
+In: a .npy file, float32 (layers, heads, n, n). Out: a JSON line, the length of the HTML and scripts that it displays,
+and seconds.
 """
 
 import json
 import sys
+import time
 
 import IPython.display
 import numpy as np
 
-sent = 0
+shown: list[object] = []
 
 
-def count(*shown: object, **options: object) -> None:
+def keep(*objects: object, **options: object) -> None:
     """Stands where the notebook's display would be."""
-    global sent
-    sent += sum(len(str(getattr(one, "data", one)).encode()) for one in shown)
+    shown.extend(getattr(one, "data", one) for one in objects)
 
 
-IPython.display.display = count
-import inspectus  # noqa: E402 - it must find the counter
+IPython.display.display = keep
+import inspectus  # noqa: E402 - it must find the stand-in
 
 attention = np.load(sys.argv[1])
+started = time.perf_counter()
 inspectus.attention(attention, [f"t{i}" for i in range(attention.shape[-1])])
-print(json.dumps({"bytes": sent}))
+seconds = time.perf_counter() - started
+print(json.dumps({"bytes": sum(len(str(one).encode()) for one in shown), "seconds": seconds}))
