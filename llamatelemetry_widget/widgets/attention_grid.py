@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -21,14 +22,17 @@ from ..trace import Trace
 from . import attention_facts as told
 from .base import Heard, Message, TelemetryWidget
 from .embedding import Embedding
+from .growth import Growth, generation_facts
 from .traits import Buffer, Buffers, Index, Ranges, Switch, Tokens, as_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ..engine.generation import Generation
     from ..engine.running import RunningTrace, TraceEvent
     from ..export.page import Part
     from ..export.picture import Look
+    from ..trace import GeneratedToken
 
 Array = np.ndarray[Any, Any]
 Heads = Iterable[tuple[int, int]]
@@ -42,8 +46,9 @@ class AttentionGrid(TelemetryWidget):
 
     Parameters
     ----------
-    trace : Trace or RunningTrace
-        A running trace fills in layer by layer; its Stop button cancels the run.
+    trace : Trace, RunningTrace or Generation
+        A running trace fills in layer by layer, a generation then row by row; the Stop button ends either, and what a
+        generation has written stays.
     part : str, optional
         One of ``trace.parts``; the first by default.
     **traits
@@ -91,8 +96,10 @@ class AttentionGrid(TelemetryWidget):
     embedded = traitlets.Dict().tag(sync=True)
     embedded_data = Buffers()
 
-    def __init__(self, trace: Trace | RunningTrace, part: str | None = None, **traits: Any) -> None:
+    def __init__(self, trace: Trace | RunningTrace | Generation, part: str | None = None, **traits: Any) -> None:
         self._trace: Trace | None = None
+        self._growth: Growth | None = None
+        self._turn = threading.RLock()  # the run's thread and the pacer's take turns
         self._running: RunningTrace | None = None
         self._part, self._part_asked = part or "self", part
         if isinstance(trace, Trace):
@@ -140,14 +147,14 @@ class AttentionGrid(TelemetryWidget):
         trace, part = cast(Trace, self._trace), self._part
         layers = [layer for layer in told.layers_of(trace, part) if layer.kind == "attention"]
         facts = told.facts(trace, part, phase, len(told.arrived_layers(trace, part)), len(layers), message)
-        facts |= generation_facts(trace, part) if self._growth is None else self._growth.facts()
-        return {
-            "facts": facts,
-            "thumbnails": told.thumbnails(trace, part, facts["side_rows"], facts["side_keys"])
-            if self._growth is None
-            else self._growth.thumbnails,
-            "statistics": told.statistics(trace, part),
-        }
+        if self._growth is not None:
+            self._growth.news()  # what would still be sent goes with the state
+            facts |= self._growth.facts()
+            thumbnails = self._growth.thumbnails
+        else:
+            facts |= generation_facts(trace, part)
+            thumbnails = told.thumbnails(trace, part, facts["side_rows"], facts["side_keys"])
+        return {"facts": facts, "thumbnails": thumbnails, "statistics": told.statistics(trace, part)}
 
     def _show(self, phase: str, message: str = "") -> None:
         """Send the whole state in one message."""
@@ -161,7 +168,8 @@ class AttentionGrid(TelemetryWidget):
         if self.facts["phase"] == "error":
             return
         try:
-            self._follow(event)
+            with self._turn:
+                self._follow(event)
         except Exception as error:
             words = f"this widget cannot draw the run ({type(error).__name__}: {error}); the run itself goes on"
             self.facts = {**self.facts, "phase": "error", "message": words}
@@ -169,17 +177,22 @@ class AttentionGrid(TelemetryWidget):
     def _follow(self, event: TraceEvent) -> None:
         if event.kind == "start" and event.trace is not None:
             self._take(event.trace)
-            if isinstance(self._running, Generation) and self._part == "self":
-                self._growth = Growth(event.trace, self._running.n_max)
+            n_max: int = getattr(self._running, "n_max", 0)
+            if n_max and self._part == "self":
+                self._growth = Growth(event.trace, n_max)
             self._show("computing")
         elif event.kind == "progress":
             self._send_progress(f"token {event.done} of {event.total}" if event.total else event.message)
         elif event.kind == "layer" and event.part == self._part and event.layer is not None:
+            if self._growth is not None and event.reduced is not None:
+                self._growth.take_layer(event.layer, event.reduced)
             self._pacer.put(("layer", event.layer), self._sends_layer(event))
         elif event.kind == "token" and event.token is not None:
             self._grow(event.token)
         elif event.kind == "done" and event.trace is not None:
             self._take(event.trace)
+            if self.token_stats.size:
+                self.token_stats = np.zeros((0, 0), np.float32)  # of fewer tokens
             self._show("done")
             self._embed_locked()
         elif event.kind in ("error", "cancelled"):
@@ -197,20 +210,23 @@ class AttentionGrid(TelemetryWidget):
             self._send_progress(f"{token.text} \u00b7 token {token.position + 1}")
             return
         self._growth.hear(token)
-        if self.facts["phase"] != "generating":
-            self.facts["phase"] = "generating"
+        if self.facts["phase"] == "generating":
+            self._pacer.put("grow", self._send_growth)
+            return
+        with self.hold_sync():
             self.embedded, self.embedded_data = {}, []  # a head has more rows now: it is asked for
-        self._pacer.put("grow", self._send_growth)
+            self._show("generating")  # with all layers of the prompt, which are there
 
     def _send_growth(self) -> None:
         """Send what is new. The state is written, not sent: only a page that is opened now reads it."""
-        growth = self._growth
-        news = growth.news() if growth is not None else None
-        if growth is None or news is None:
-            return
-        self.facts.update(growth.facts())
-        message, codes = news
-        self.send(message, [as_bytes(codes)])
+        with self._turn:
+            growth = self._growth
+            news = growth.news() if growth is not None else None
+            if growth is None or news is None:
+                return
+            self.facts.update(growth.facts())
+            message, codes = news
+            self.send(message, [as_bytes(codes)])
 
     def _send_progress(self, words: str) -> None:
         state = {"type": "state", "phase": "computing", "done": 0, "total": self.facts["total"], "message": words}
@@ -222,7 +238,7 @@ class AttentionGrid(TelemetryWidget):
                 return
             facts, growth = self.facts, self._growth
             if growth is not None:
-                thumbnails = growth.take_layer(cast(int, event.layer), event.reduced)
+                thumbnails = growth.layer(cast(int, event.layer))
             else:
                 thumbnails = told.layer_thumbnails(event.reduced, facts["side_rows"], facts["side_keys"])
             own = told.find_layer(self._trace, cast(int, event.layer), self._part)
