@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,7 +21,9 @@ from .engine.running import RunningTrace, TraceEvent
 from .engine.wire import Message
 from .errors import CaptureUnavailable, LlamaTelemetryError, ModelFileError, PromptTooLong
 from .models.find import resolve
+from .models.header import read_header
 from .models.info import ModelInfo, model_info
+from .models.tree import ModelTree, model_tree
 from .trace import Trace
 
 if TYPE_CHECKING:
@@ -122,6 +124,11 @@ class Model:
     def worker_pid(self) -> int | None:
         """Process id of the worker, while one runs."""
         return self._engine.pid
+
+    @cached_property
+    def tree(self) -> ModelTree:
+        """The whole model as a tree: every tensor, every byte. Read off the header; no weights are."""
+        return model_tree(read_header(self.info.path))
 
     # ------------------------------------------------------------------ tokens
 
