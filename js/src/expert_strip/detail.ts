@@ -131,7 +131,7 @@ export class DetailView {
     const room = state.wide ? Math.floor(state.width * 0.56) : state.width;
     this.table = layoutTable(data, state.token, room);
     paintTable(this.canvas, data, layer.layer, this.table, state);
-    this.left.style.width = state.wide ? `${Math.max(this.table.width, 300)}px` : "";
+    this.left.style.width = state.wide ? `${Math.max(this.table.width, 340)}px` : "";
     const { from, to } = this.table;
     this.canvas.setAttribute(
       "aria-label",
@@ -221,9 +221,9 @@ export class DetailView {
     this.wayTitle.replaceChildren(
       h("b", {}, "Through the layers"),
       tokenName(data, state.token),
-      " \u00b7 height = share of its weights",
+      " \u00b7 height = share, colour = weight",
     );
-    const room = state.wide ? state.width - (this.table?.width ?? 300) - 24 : state.width;
+    const room = state.wide ? state.width - Math.max(this.table?.width ?? 0, 340) - 24 : state.width;
     this.geometry = paintWay(this.way, data, state.token, room, state);
     const known = data.facts.layers.filter((l) => data.isExact(l.layer));
     this.way.setAttribute(

@@ -29,10 +29,10 @@ export interface Layout {
 }
 
 const ROOM = 420;
-const MOST_CELL = 232;
+const MOST_CELL = 320;
 const LEAST_CELL = 6;
 export const LOAD = 44;
-export const EVEN = 20;
+export const EVEN = 22;
 
 export function layoutStrip(data: StripData, width: number): Layout {
   const { layers, n_experts: experts, rows } = data.facts;
@@ -41,12 +41,12 @@ export function layoutStrip(data: StripData, width: number): Layout {
   const room = Math.max(80, width - gutter);
   const wide = Math.floor(room / n);
   const gap = wide >= 30 ? 8 : wide >= 12 ? 3 : 1;
-  const most = Math.min(MOST_CELL, Math.max(experts * 24, 36));
+  const most = Math.min(MOST_CELL, Math.max(experts * 40, 36));
   const free = Math.max(LEAST_CELL, Math.min(most, Math.floor((room + gap) / n) - gap));
   const expert = Math.floor(free / Math.max(1, experts));
   const cell = expert > 0 ? expert * experts : free;
-  const perBand = Math.max(1, Math.floor((room + gap) / (cell + gap)));
-  const count = Math.ceil(n / perBand);
+  const count = Math.ceil(n / Math.max(1, Math.floor((room + gap) / (cell + gap))));
+  const perBand = Math.ceil(n / count);
   const high = Math.max(48, Math.floor(ROOM / count));
   const row = Math.max(1, Math.min(18, Math.floor(high / rows)));
   const drawn = Math.min(rows, Math.floor(high / row));

@@ -1,6 +1,7 @@
 // Draws the overview, a layer's table, its load, and a token's way through the layers.
 // In: data, layout, theme. Out: pixels. What was not chosen is paper, what was not computed a plain plate.
 import { css, luminance, type Rgb } from "../shared/colour";
+import { plural } from "../shared/format";
 import type { Theme } from "../shared/theme";
 import type { Choice, LayerFacts, Measure, StripData } from "./data";
 import { columnAt, EVEN, type Layout, LOAD } from "./layout";
@@ -48,35 +49,54 @@ export function paintOverview(canvas: HTMLCanvasElement, data: StripData, layout
   data.facts.layers.forEach((layer, index) => {
     if (look.isolated !== null && look.isolated !== layer.layer) return;
     const { x, band } = columnAt(layout, index);
-    name(ctx, layer, x, index - band.from, layout, band.names + 11, look);
+    const at = { x, y: band.names + 11, step: layout.cell + layout.gap, cell: layout.cell };
+    name(ctx, data, layer, index - band.from, at, look);
     if (layer.used === 0) {
       withoutExperts(ctx, x, band.top, layout, theme);
       return;
     }
     cells(ctx, data, layer, x, band.top, layout, look);
-    bars(ctx, data.load(layer.layer), x, layout.cell, band.load, LOAD, theme, theme.ink3);
-    even(ctx, layer.evenness ?? null, x, layout.cell, band.even, theme);
+    unseen(ctx, data, layer, x, band.top, layout, theme);
+    const part = layer.computed !== null && layer.computed !== undefined;
+    const load = data.load(layer.layer);
+    bars(
+      ctx,
+      load,
+      x,
+      layout.cell,
+      band.load,
+      LOAD,
+      Math.max(...load),
+      theme,
+      part ? theme.line2 : theme.ink3,
+    );
+    const words = part ? plural(layer.computed!.length, "token") : (layer.evenness?.toFixed(2) ?? "\u2013");
+    even(ctx, part ? null : (layer.evenness ?? null), words, x, layout.cell, band.even, theme);
   });
   for (const band of layout.bands) gutter(ctx, data, layout, band, look);
 }
 
+/** Writes a layer's name where it has room; the locked layer's always, and then no neighbour's over it. */
 function name(
   ctx: CanvasRenderingContext2D,
+  data: StripData,
   layer: LayerFacts,
-  x: number,
   place: number,
-  layout: Layout,
-  y: number,
+  at: { x: number; y: number; step: number; cell: number },
   look: Look,
 ): void {
   const mine = layer.layer === look.layer;
-  const step = layout.cell + layout.gap;
-  const every = step >= 26 ? 1 : step >= 14 ? 2 : Math.ceil(34 / step);
-  if (!mine && place % every !== 0) return;
-  ctx.font = `${mine ? 600 : 400} ${layout.cell >= 26 ? 11 : 10}px ${look.theme.sans}`;
+  const every = at.step >= 26 ? 1 : at.step >= 14 ? 2 : Math.ceil(34 / at.step);
+  const { layers } = data.facts;
+  const index = layers.indexOf(layer);
+  const near = layers
+    .slice(Math.max(0, index - every + 1), index + every)
+    .some((l) => l.layer === look.layer);
+  if (!mine && (place % every !== 0 || near)) return;
+  ctx.font = `${mine ? 600 : 400} ${at.cell >= 26 ? 11 : 10}px ${look.theme.sans}`;
   ctx.fillStyle = css(mine ? look.theme.accentText : look.theme.ink3);
   ctx.textAlign = "center";
-  ctx.fillText(`L${layer.layer}`, x + layout.cell / 2, y);
+  ctx.fillText(`L${layer.layer}`, at.x + at.cell / 2, at.y);
 }
 
 function withoutExperts(
@@ -89,14 +109,47 @@ function withoutExperts(
   const tall = layout.rows * layout.row;
   ctx.fillStyle = css(theme.plate);
   ctx.fillRect(x, top, layout.cell, tall);
-  if (layout.cell < 12) return;
+  plateWords(ctx, "no experts", x, top, layout.cell, tall, theme);
+}
+
+/** Says of a layer's tallest run of rows without a computed token what they are. */
+function unseen(
+  ctx: CanvasRenderingContext2D,
+  data: StripData,
+  layer: LayerFacts,
+  x: number,
+  top: number,
+  layout: Layout,
+  theme: Theme,
+): void {
+  if (!layer.computed) return;
+  const rows = layer.computed.map((token) => drawnRow(data, layout, token)).sort((a, b) => a - b);
+  let [from, to] = [0, 0];
+  [...rows, layout.rows].reduce((last, row) => {
+    if (row - last > to - from) [from, to] = [last, row];
+    return row + 1;
+  }, 0);
+  plateWords(ctx, "not computed", x, top + from * layout.row, layout.cell, (to - from) * layout.row, theme);
+}
+
+/** Words on a plain plate, upright where it is narrow. */
+function plateWords(
+  ctx: CanvasRenderingContext2D,
+  words: string,
+  x: number,
+  y: number,
+  width: number,
+  tall: number,
+  theme: Theme,
+): void {
+  if (width < 12 || tall < 18) return;
   ctx.save();
-  ctx.translate(x + layout.cell / 2 + 4, top + tall / 2);
-  ctx.rotate(-Math.PI / 2);
+  ctx.translate(x + width / 2, y + tall / 2);
+  if (width < 80 && tall > 80) ctx.rotate(-Math.PI / 2);
   ctx.font = `11px ${theme.sans}`;
   ctx.fillStyle = css(theme.ink3);
   ctx.textAlign = "center";
-  ctx.fillText("no experts", 0, 0);
+  if (width >= 80 || tall > 80) ctx.fillText(words, 0, 4);
   ctx.restore();
 }
 
@@ -134,7 +187,7 @@ function cells(
       const own = [...values.subarray(first, stop)].filter((v) => !Number.isNaN(v));
       if (own.length === 0) continue;
       const value = measure === "weight" ? Math.max(...own) : Math.min(...own);
-      ctx.fillStyle = css(shade(theme, value / most));
+      ctx.fillStyle = css(shade(theme, measure === "weight" ? value / most : 1 - value));
       ctx.fillRect(x, y, layout.cell, layout.row - line);
       continue;
     }
@@ -150,7 +203,7 @@ function cells(
   }
 }
 
-/** One bar per expert, and the line where all would end if the work were spread evenly. */
+/** One bar per expert up to `most`, and the line where all would end if the work were spread evenly. */
 export function bars(
   ctx: CanvasRenderingContext2D,
   load: Float32Array,
@@ -158,12 +211,13 @@ export function bars(
   width: number,
   base: number,
   tall: number,
+  most: number,
   theme: Theme,
   colour: Rgb,
   chosen: number | null = null,
 ): void {
   const n = load.length;
-  const top = Math.max(...load, 1 / n);
+  const top = Math.max(most, 1 / n);
   ctx.fillStyle = css(theme.line);
   ctx.fillRect(x, base, width, 1);
   const each = width / n;
@@ -188,6 +242,7 @@ export function bars(
 function even(
   ctx: CanvasRenderingContext2D,
   value: number | null,
+  words: string,
   x: number,
   width: number,
   base: number,
@@ -204,7 +259,7 @@ function even(
   }
   if (width < 24) return;
   ctx.fillStyle = css(theme.ink);
-  ctx.fillText(value === null ? "\u2013" : value.toFixed(2), x + width / 2, base - 6);
+  if (width >= words.length * 6) ctx.fillText(words, x + width / 2, base - 7);
 }
 
 function gutter(
@@ -233,7 +288,7 @@ function gutter(
   ctx.font = `600 11px ${theme.sans}`;
   ctx.fillStyle = css(theme.ink2);
   ctx.fillText("Load", right, band.load - LOAD + 12);
-  ctx.fillText("Evenness", right, band.even - EVEN + 10);
+  ctx.fillText("Evenness", right, band.even - EVEN + 9);
   ctx.font = `10px ${theme.sans}`;
   ctx.fillStyle = css(theme.ink3);
   ctx.fillText(`even ${(1 / data.facts.n_experts).toFixed(3)}`, right, band.load - LOAD + 26);
@@ -269,14 +324,9 @@ export function paintWay(
     const choices = data.choices(layer.layer, token);
     ctx.fillStyle = css(theme.plate);
     ctx.fillRect(x, 0, step - gap, tall);
-    if (choices) stack(ctx, choices, x, step - gap, tall, theme);
+    if (choices) stack(ctx, choices, x, step - gap, tall, data.facts.most || 1, theme);
     const mine = layer.layer === look.layer;
-    const every = step >= 24 ? 1 : Math.ceil(34 / step);
-    if (!mine && index % every !== 0) return;
-    ctx.font = `${mine ? 600 : 400} 10px ${theme.sans}`;
-    ctx.fillStyle = css(mine ? theme.accentText : theme.ink3);
-    ctx.textAlign = "center";
-    ctx.fillText(`L${layer.layer}`, x + (step - gap) / 2, tall + 13);
+    name(ctx, data, layer, index, { x, y: tall + 13, step, cell: step - gap }, look);
     if (!mine) return;
     ctx.strokeStyle = css(theme.accent);
     ctx.lineWidth = 2;
@@ -291,13 +341,14 @@ function stack(
   x: number,
   width: number,
   tall: number,
+  most: number,
   theme: Theme,
 ): void {
   let base = tall;
   choices.forEach((c, i) => {
     const share = Number.isNaN(c.share) ? 1 / choices.length : c.share;
     const high = i === choices.length - 1 ? base : Math.max(1, Math.round(share * tall));
-    const colour = Number.isNaN(c.share) ? theme.ink3 : shade(theme, share * 0.6);
+    const colour = Number.isNaN(c.share) ? theme.ink3 : shade(theme, c.weight / most);
     ctx.fillStyle = css(colour);
     ctx.fillRect(x, base - high, width, high - (i === choices.length - 1 ? 0 : 1));
     if (high >= 13 && width >= 22) {

@@ -36,7 +36,7 @@ export function layoutTable(data: StripData, token: number | null, room: number)
   const [from, to] = windowAt(data.tokens, token);
   const left = room < 420 ? 88 : 116;
   const experts = Math.max(1, data.facts.n_experts);
-  const free = (room - left) / experts;
+  const free = (room - left - 14) / experts;
   const cellX = free >= 1 ? Math.min(34, Math.floor(free)) : free;
   const top = 20;
   const height = top + (to - from) * ROW;
@@ -46,7 +46,7 @@ export function layoutTable(data: StripData, token: number | null, room: number)
     top,
     cellX,
     cellY: ROW,
-    width: Math.ceil(left + experts * cellX) + 2,
+    width: Math.ceil(left + experts * cellX) + (cellX < 28 ? 14 : 2),
     height: base + 18,
     base,
     from,
@@ -94,20 +94,15 @@ export function paintTable(
         y + cellY / 2 + 3,
       );
     }
-    if (mine) frame(ctx, left - 1.5, y - 1.5, experts * cellX + 2, cellY + 2, look);
   }
-  bars(
-    ctx,
-    data.load(layer),
-    left,
-    Math.round(experts * cellX),
-    table.base,
-    LOAD,
-    theme,
-    theme.ink3,
-    look.expert,
-  );
-  byWeight(ctx, data, layer, table, look);
+  if (look.token !== null && look.token >= from && look.token < to)
+    frame(ctx, left - 1.5, top + (look.token - from) * cellY - 1.5, experts * cellX + 2, cellY + 2, look);
+  const load = data.load(layer);
+  const weighted = data.load(layer, true);
+  const most = Math.max(...load, ...[...weighted].filter((v) => !Number.isNaN(v)));
+  const wide = Math.round(experts * cellX);
+  bars(ctx, load, left, wide, table.base, LOAD, most, theme, theme.ink3, look.expert);
+  byWeight(ctx, weighted, most, table, look);
   ctx.font = `600 11px ${theme.sans}`;
   ctx.textAlign = "right";
   ctx.fillStyle = css(theme.ink2);
@@ -115,7 +110,7 @@ export function paintTable(
   ctx.font = `10px ${theme.sans}`;
   ctx.fillStyle = css(theme.ink3);
   ctx.fillText(`- - even ${(1 / experts).toFixed(3)}`, left - 10, table.base - LOAD + 28);
-  ctx.fillText("\u25b8 by weight", left - 10, table.base - LOAD + 43);
+  ctx.fillText("\u2501 by weight", left - 10, table.base - LOAD + 43);
 }
 
 function names(
@@ -139,28 +134,20 @@ function names(
   }
 }
 
-/** A small mark at each bar: the load when every hand-over counts as much as its weight. */
+/** A line across each bar: the load when every hand-over counts as much as its weight. */
 function byWeight(
   ctx: CanvasRenderingContext2D,
-  data: StripData,
-  layer: number,
+  weighted: Float32Array,
+  most: number,
   table: Table,
   look: Look,
 ): void {
-  const load = data.load(layer);
-  const weighted = data.load(layer, true);
-  const top = Math.max(...load, 1 / load.length);
   ctx.fillStyle = css(look.theme.ink);
   weighted.forEach((share, e) => {
-    if (Number.isNaN(share) || load[e] === 0) return;
-    const y = table.base - Math.round(Math.min(1, share / top) * LOAD);
+    if (Number.isNaN(share) || share === 0) return;
+    const y = table.base - Math.round((share / most) * LOAD);
     const x = table.left + Math.floor(e * table.cellX);
-    const size = Math.min(4, table.cellX);
-    ctx.beginPath();
-    ctx.moveTo(x - 1, y - size);
-    ctx.lineTo(x - 1 + size, y);
-    ctx.lineTo(x - 1, y + size);
-    ctx.fill();
+    ctx.fillRect(x, y - 1, Math.max(1, Math.floor(table.cellX) - (table.cellX >= 4 ? 1 : 0)), 2);
   });
 }
 

@@ -340,10 +340,10 @@ export class ExpertStripView {
     if (measure === "evenness")
       return {
         ticks: [
-          [0, "0"],
-          [1, "1"],
+          [0, "1"],
+          [1, "0"],
         ],
-        words: "evenness of a token\u2019s weights; 1 = its experts count alike",
+        words: "evenness of the token\u2019s weights: 1 = its experts count alike, 0 = one counts alone",
         more: "plain = not computed, or no choice",
       };
     const { most } = this.data.facts;

@@ -1,7 +1,7 @@
 // The strip in words: tokens, weights, loads, for tooltips, sentences and screen readers.
 // In: data and places. Out: text, or elements that hold text.
 import { h } from "../shared/dom";
-import { count, plural, subscript, weight } from "../shared/format";
+import { count, plural, smallWeight, subscript, weight } from "../shared/format";
 import { bits, type Choice, type LayerFacts, type StripData } from "./data";
 
 /** A token with its place, as an element: its text is the model's, and is set as text. */
@@ -58,6 +58,6 @@ export function layerWords(data: StripData, layer: LayerFacts): string {
   const idle = load.filter((v) => v === 0).length;
   const least = load.indexOf(Math.min(...load));
   const rest =
-    idle > 0 ? `${plural(idle, "expert")} without a token` : `least E${least} ${weight(load[least]!)}`;
+    idle > 0 ? `${plural(idle, "expert")} without a token` : `least E${least} ${smallWeight(load[least]!)}`;
   return `most work E${most} ${weight(load[most]!)} \u00b7 ${rest}`;
 }
