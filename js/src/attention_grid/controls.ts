@@ -55,15 +55,19 @@ export class Toggle {
   }
 }
 
+/** One key and what it does. */
+export function keyHint(key: string, does: string): HTMLElement {
+  return h("span", { class: "lt-hint" }, h("kbd", {}, key), ` ${does}`);
+}
+
 /** Which keys do what, for wide layouts. */
 export function keyHints(): HTMLElement {
-  const hint = (key: string, does: string) => h("span", { class: "lt-hint" }, h("kbd", {}, key), ` ${does}`);
   return h(
     "div",
     { class: "lt-hints", "aria-hidden": "true" },
-    hint("\u2191\u2193\u2190\u2192", "step"),
-    hint("\u21b5", "lock"),
-    hint("Esc", "free"),
-    hint("\u21e7", "drag = brush heads"),
+    keyHint("\u2191\u2193\u2190\u2192", "step"),
+    keyHint("\u21b5", "lock"),
+    keyHint("Esc", "free"),
+    keyHint("\u21e7", "drag = brush heads"),
   );
 }

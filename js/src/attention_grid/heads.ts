@@ -34,7 +34,7 @@ export class Heads {
 
   constructor(
     private readonly state: HeadState,
-    private readonly kernel: Kernel,
+    private readonly kernel: Pick<Kernel, "ask">,
   ) {}
 
   forget(): void {

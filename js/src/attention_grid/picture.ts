@@ -52,6 +52,8 @@ export interface Part {
   /** Lines beside the canvas: name, value, place. */
   readonly notes: readonly (readonly [string, string, string])[];
   readonly ramp: readonly (readonly [number, string])[] | null;
+  /** The ramp is the diverging one. */
+  readonly diverging?: boolean;
 }
 
 const MARGIN = 16;
@@ -109,7 +111,7 @@ export function compose(
       text(part.under, beside, y + 44, 13, theme.ink, true);
     }
     y += size.height + 12;
-    if (part.ramp) y = ramp(items, part.ramp, y, theme);
+    if (part.ramp) y = ramp(items, part.ramp, y, part.diverging ? theme.diverging : theme.sequential, theme);
     if (part.under && beside + NOTES > width) {
       text(part.under, MARGIN, y + 10, 12, theme.ink);
       y += 22;
@@ -120,7 +122,13 @@ export function compose(
   return { width, height: y + 22 + MARGIN, items, theme };
 }
 
-function ramp(items: Item[], ticks: readonly (readonly [number, string])[], y: number, theme: Theme): number {
+function ramp(
+  items: Item[],
+  ticks: readonly (readonly [number, string])[],
+  y: number,
+  colours: readonly Rgb[],
+  theme: Theme,
+): number {
   const width = 166;
   for (let i = 0; i < 64; i++)
     items.push({
@@ -129,7 +137,7 @@ function ramp(items: Item[], ticks: readonly (readonly [number, string])[], y: n
       y,
       width: width / 64 + 0.5,
       height: 10,
-      colour: theme.sequential[i * 4]!,
+      colour: colours[i * 4]!,
     });
   for (const [at, label] of ticks)
     items.push({

@@ -3,8 +3,10 @@
 import type { AnyModel, Render } from "@anywidget/types";
 import { Cleanup, Timer } from "../shared/dom";
 import { type Heard, Kernel } from "../shared/kernel";
+import { together } from "../shared/model";
 import type { ThemeChoice } from "../shared/theme";
 import { type Facts, type Filter, GridData, type LayerFacts } from "./data";
+import { type GrowMessage, grow } from "./growth";
 import { type Embedded, Heads } from "./heads";
 import type { Scale } from "./scale";
 import { AttentionGridView, type Source, type State } from "./view";
@@ -31,6 +33,7 @@ type Model = AnyModel<Traits>;
 /** What Python sends unasked. */
 type News =
   | { type: "layer"; layer: number; done: number; total: number; facts?: LayerFacts }
+  | GrowMessage
   | { type: "state"; phase: Facts["phase"]; done: number; total: number; message: string }
   | { type: "error"; id: string; message: string };
 
@@ -94,23 +97,6 @@ class Told {
   hearLayer(own: LayerFacts): void {
     this.hear({ layers: this.facts.layers.map((l) => (l.layer === own.layer ? own : l)) });
   }
-}
-
-/** Runs `update` once after all that happens now: a lock changes two traits, new data three. */
-function together(cleanup: Cleanup, update: () => void): () => void {
-  let queued = false;
-  let ended = false;
-  cleanup.add(() => {
-    ended = true;
-  });
-  return () => {
-    if (queued) return;
-    queued = true;
-    queueMicrotask(() => {
-      queued = false;
-      if (!ended) update();
-    });
-  };
 }
 
 const STATES = [
@@ -207,12 +193,20 @@ const render: Render<Traits> = ({ model, el }) => {
       news({ done: message.done, total: message.total });
       view.layerArrived(message.layer);
     }
+    if (message.type === "grow") {
+      const more = grow(data, message, buffers[0]);
+      if (more) {
+        heads.forget();
+        news(more);
+        view.rowsArrived();
+      } else model.send({ type: "resync" });
+    }
     if (message.type === "state") {
       const { phase, done, total, message: words } = message;
       news({ phase, done, total, message: words });
     }
     // An error without an address is the run's, if one is going on.
-    if (message.type === "error" && !message.id && told.facts.phase === "computing")
+    if (message.type === "error" && !message.id && patient())
       news({ phase: "error", message: message.message });
   };
   listen("msg:custom", hear as (...args: never[]) => void);
