@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .widgets.expert_strip import ExpertStrip
     from .widgets.head_comparison import HeadComparison
     from .widgets.links import link
+    from .widgets.trace_views import TraceViews
 
 __version__ = "0.1.0"
 
@@ -50,6 +51,7 @@ _HOMES = {
     "AttentionGrid": "widgets.attention_grid",
     "ExpertStrip": "widgets.expert_strip",
     "HeadComparison": "widgets.head_comparison",
+    "TraceViews": "widgets.trace_views",
     "decode_thumbnail": "analysis.attention",
     "link": "widgets.links",
     "save_html": "export.together",
@@ -89,6 +91,7 @@ __all__ = [
     "PromptTooLong",
     "RunningTrace",
     "Trace",
+    "TraceViews",
     "decode_thumbnail",
     "link",
     "list_models",

@@ -189,6 +189,7 @@ class Magics:
 
     def _draw(self, arguments: argparse.Namespace, prompt: str) -> Any:
         from .widgets.attention_grid import AttentionGrid
+        from .widgets.trace_views import TraceViews
 
         if not prompt:
             raise _usage_error("the cell is empty: write the prompt below the magic")
@@ -210,7 +211,7 @@ class Magics:
         shell = self._shell()
         if shell is not None:
             shell.user_ns[arguments.into] = trace
-        return grid
+        return grid if len(trace.parts) < 2 and not trace.experts else TraceViews(trace, grid)
 
     def _run(self, arguments: argparse.Namespace, prompt: str) -> RunningTrace:
         """The run of a cell's prompt, and of what the model is to write after it."""
