@@ -10,6 +10,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -38,7 +39,8 @@ Array = np.ndarray[Any, Any]
 Heads = Iterable[tuple[int, int]]
 
 _NOTEBOOK_BYTES = 2_000_000  # of the locked head in a saved notebook: 4096 tokens of 64 numbers take 1.1 MB
-_PAGE_BYTES = 2_000_000  # of heads embedded in an exported page, unless more are asked for
+_PAGE_BYTES = 2_000_000  # of an exported page, unless more heads are asked for
+_TEXT = 0.72  # bytes of heads that a byte of a page can hold: base64, and the facts of each
 
 
 class AttentionGrid(TelemetryWidget):
@@ -478,7 +480,7 @@ class AttentionGrid(TelemetryWidget):
             Where to write it; its size is then printed. A folder gets a file named after the model.
         heads : "all" or iterable of (layer, head), optional
             Heads that go in with their q and k, from which the page computes every stage exactly. By default the locked
-            head and as many others as fit 2 MB, the most striking first. The others show their thumbnail.
+            head and as many others as a page of 2 MB holds, the most striking first. The others show their thumbnail.
 
         Returns
         -------
@@ -499,27 +501,27 @@ class AttentionGrid(TelemetryWidget):
 
     def page_part(self, heads: Heads | Literal["all"] | None = None) -> Part:
         """The widget as a part of a page with several, for `save_html`; `heads` as in `to_html`."""
-        from ..export.page import Part
+        from ..export.page import Part, page
 
-        embedding = self._embedding(heads)
-        binary = {
-            "thumbnails": self.thumbnails.tobytes(),
-            "statistics": self.statistics.tobytes(),
-            "token_stats": self.token_stats.tobytes(),
-            "embedded_data": embedding.data,
-        }
+        binary = {name: getattr(self, name).tobytes() for name in ("thumbnails", "statistics", "token_stats")}
         state = {name: getattr(self, name) for name in _PAGE_TRAITS}
         state["facts"] = {**self.facts, "live": False}
-        state["embedded"] = embedding.facts
         shares = [(self._ready(), self._part)]
-        return Part(self._title(), self._esm, state, binary, self._static_html(""), shares)
+        part = Part(self._title(), self._esm, state, binary, self._static_html(""), shares)
+        room = _TEXT * (_PAGE_BYTES - len(page(part).encode())) if heads is None else 0
+        embedding = self._embedding(heads, room)
+        return replace(
+            part,
+            state={**state, "embedded": embedding.facts},
+            buffers={**binary, "embedded_data": embedding.data},
+        )
 
-    def _embedding(self, heads: Heads | Literal["all"] | None) -> Embedding:
-        """The heads that an exported page embeds."""
+    def _embedding(self, heads: Heads | Literal["all"] | None, room: float) -> Embedding:
+        """The heads that an exported page embeds; those that it chooses itself take no more than `room` bytes."""
         kept = Embedding(self._ready(), self._part)
         if heads is None:
             for own in self._striking():
-                if not kept.add(*own, budget=_PAGE_BYTES if own != self.locked else float("inf")):
+                if not kept.add(*own, budget=room if own != self.locked else float("inf")):
                     break
             return kept
         if isinstance(heads, str) and heads != "all":

@@ -108,8 +108,9 @@ def test_the_page_holds_the_state_and_all_that_was_asked_for(grid):
     grid.filter, grid.scale, grid.theme = {"sink": [0.5, None]}, "row", "dark"
     grid.select(16, 0)
     data = data_of(grid.to_html(heads=[(16, 0), (17, 5)]))
-    assert data["state"]["embedded"] == {"16,0": 0, "17,5": 1}
-    assert len(data["buffers"]["embedded_data"]) == 2
+    assert list(data["state"]["embedded"]) == ["16,0", "17,5"]
+    places = [set(own["buffers"]) for own in data["state"]["embedded"].values()]
+    assert set.union(*places) == set(range(len(data["buffers"]["embedded_data"])))
     assert data["state"]["filter"] == {"sink": [0.5, None]}
     assert (data["state"]["scale"], data["state"]["theme"]) == ("row", "dark")
     assert data["state"]["facts"]["live"] is False
@@ -118,7 +119,8 @@ def test_the_page_holds_the_state_and_all_that_was_asked_for(grid):
 
 def test_the_locked_head_goes_in_first_and_the_most_striking_follow(grid):
     grid.select(3, 3)
-    first = grid._chosen(None)[:6]
+    embedded = data_of(grid.to_html())["state"]["embedded"]
+    first = [tuple(map(int, own.split(","))) for own in embedded][:6]
     assert first[0] == (3, 3)
     tops = {
         tuple(grid.head_stats.loc[grid.head_stats[name].idxmax(), ["layer", "head"]]) for name in ("sink", "induction")
@@ -133,3 +135,14 @@ def test_the_locked_head_goes_in_first_and_the_most_striking_follow(grid):
 def test_heads_that_do_not_exist_are_refused(grid, heads, words):
     with pytest.raises(lt.LlamaTelemetryError, match=words):
         grid.to_html(heads=heads)
+
+
+@pytest.mark.parametrize(("tokens", "least"), [(16, 270), (64, 40), (512, 5)])
+def test_a_page_is_no_more_than_2_mb_and_as_full_as_it_can_be(model, tokens, least):
+    """Thumbnails of all heads, the code, the picture for readers without scripts, and the chosen heads."""
+    text = "The old lighthouse keeper lit the lamp at dusk, while the sea was calm. " * 40
+    grid = lt.AttentionGrid(model.trace(model.tokenize(text)[:tokens], progress=False))
+    html = grid.to_html()
+    heads = len(data_of(html)["state"]["embedded"])
+    assert len(html.encode()) <= 2_000_000
+    assert heads >= least
