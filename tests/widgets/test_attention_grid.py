@@ -16,13 +16,15 @@ import pytest
 import traitlets
 
 import llamatelemetry_widget as lt
-from llamatelemetry_widget.analysis.attention import STATISTICS
-from llamatelemetry_widget.trace import LayerFacts
-from llamatelemetry_widget.widgets import attention_facts, base, hosts
+from llamatelemetry_widget.analysis.attention import STATISTICS, Mask, Scoring
+from llamatelemetry_widget.trace import AttentionRecord, LayerFacts
+from llamatelemetry_widget.widgets import attention_facts, attention_grid, base, embedding, hosts
 
-from .conftest import PROMPT
+from .conftest import PROMPT, Wire
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
+TILE = {"type": "tile", "layer": 0, "head": 0, "stage": "softmax", "rows": [0, 24], "keys": [0, 24], "size": [4, 4]}
+SUMS = {"type": "sums", "tokens": [3], "direction": "seen", "heads": "all", "how": "mean"}
 
 
 def wait_for(condition, seconds=60):
@@ -68,9 +70,8 @@ def test_w5_no_warning_and_no_text_instead_of_numbers(trace, wired):
         warnings.simplefilter("error")
         grid, _ = wired(trace, selected_layer=np.int64(17), selected_head=np.int32(5), sink_aside=np.bool_(True))
         state = grid.get_state()
-    json.dumps(
-        {k: v for k, v in state.items() if k not in ("thumbnails", "statistics", "embedded_data")}, allow_nan=False
-    )
+    heavy = {"thumbnails", "statistics", "token_stats", "embedded_data"}
+    json.dumps({k: v for k, v in state.items() if k not in heavy}, allow_nan=False)
 
 
 def test_w8_thumbnails_of_a_thousand_heads_fit_the_saved_notebook():
@@ -94,25 +95,137 @@ def test_layers_without_attention_are_told_with_their_reason(zoo_hybrid, wired):
 # ------------------------------------------------------------------- messages
 
 
+def decoded(facts, buffers):
+    """q, k, normalizers, first and stop of a head as it travelled, in float64."""
+    dtype = {"f2": np.float16, "f4": np.float32}[facts["dtype"]]
+    q, k = (np.frombuffer(bytes(b), dtype).reshape(-1, facts["size"]).astype(np.float64) for b in buffers[:2])
+    return q, k, np.frombuffer(bytes(buffers[2])), *(np.frombuffer(bytes(b), np.int32) for b in buffers[3:5])
+
+
+def softmax_of(facts, buffers):
+    """The weights of a head without cap, bias or distance, from nothing but what travelled; masked cells 0."""
+    q, k, normalizers, first, stop = decoded(facts, buffers)
+    j = np.arange(facts["keys"])
+    seen = (j >= first[:, None]) & (j < stop[:, None])
+    return np.where(seen, np.exp(q @ k.T * facts["scale"] - normalizers[:, None]), 0)
+
+
 def test_a_head_comes_back_under_the_id_of_its_request(trace, wired):
     _, wire = wired(trace)
-    wire.say(type="head", id="view-1", layer=17, head=5, stage="softmax")
-    ((answer, (buffer,)),) = wire.customs("head")
-    matrix = np.frombuffer(bytes(buffer), np.float32).reshape(answer["rows"], answer["keys"])
-    assert answer == {**answer, "id": "view-1", "layer": 17, "head": 5, "stage": "softmax", "rows": 24, "keys": 24}
-    assert np.isnan(matrix[np.triu_indices(24, 1)]).all()
-    assert np.allclose(np.nansum(matrix, 1), 1, atol=1e-3)
+    wire.say(type="head", id="view-1", layer=17, head=5)
+    ((answer, buffers),) = wire.customs("head")
+    assert answer == {**answer, "id": "view-1", "layer": 17, "head": 5, "rows": 24, "keys": 24, "size": 64}
+    assert answer["stages"] == list(trace.stages(17))
+    assert np.allclose(softmax_of(answer, buffers), trace.attention(17, 5), atol=1e-5)
+    assert sum(len(bytes(b)) for b in buffers) == 24 * (2 * 64 * 2 + 8 + 4 + 4)
+    json.dumps(answer, allow_nan=False)
+
+
+def test_a_head_of_another_kind_brings_what_its_formula_needs(zoo_models, wired):
+    with lt.open_model(zoo_models / "t5.gguf") as model:
+        trace = model.trace(list(range(5, 29)), decoder_prompt=[0, 7, 8], progress=False)
+    _, wire = wired(trace, part="encoder")
+    wire.say(type="head", id="1", layer=1, head=2)
+    ((answer, buffers),) = wire.customs("head")
+    assert answer["has_bias"]
+    assert answer["stages"] == ["scores", "scaled", "biased", "masked", "softmax"]
+    bias = np.frombuffer(bytes(buffers[5]), np.float32).reshape(24, 24)
+    q, k, normalizers, *_ = decoded(answer, buffers)
+    weights = np.exp(q @ k.T * answer["scale"] + bias - normalizers[:, None])
+    assert np.allclose(weights, trace.attention(1, 2, part="encoder"), atol=1e-5)
 
 
 @pytest.mark.parametrize("stage", ["scores", "scaled", "masked", "softmax"])
-def test_every_stage_is_the_traces_own(trace, wired, stage):
+def test_a_tile_is_a_part_of_the_traces_own_stage(trace, wired, stage):
     _, wire = wired(trace)
-    wire.say(type="head", id="1", layer=3, head=2, stage=stage)
-    ((answer, (buffer,)),) = wire.customs("head")
-    matrix = np.frombuffer(bytes(buffer), np.float32).reshape(answer["rows"], answer["keys"])
-    seen = np.tril_indices(24)
-    assert np.array_equal(matrix[seen], trace.attention(3, 2, stage)[seen])
-    assert np.isnan(matrix).any() == (stage in ("masked", "softmax"))
+    wire.say(type="tile", id="v-1", layer=3, head=2, stage=stage, rows=[4, 20], keys=[0, 24], size=[16, 640])
+    ((answer, (buffer,)),) = wire.customs("tile")
+    assert (answer["id"], answer["rows"], answer["keys"]) == ("v-1", 16, 24)
+    cells = np.frombuffer(bytes(buffer), np.float32).reshape(16, 24)
+    want = trace.attention(3, 2, stage)[4:20]
+    seen = np.tri(24, dtype=bool)[4:20]
+    assert np.allclose(cells[seen], want[seen], atol=1e-4)
+    assert np.isnan(cells).any() == (stage in ("masked", "softmax"))
+
+
+def test_sums_over_all_heads_and_over_some(trace, wired):
+    _, wire = wired(trace)
+    p = np.stack([[trace.attention(layer, head) for head in range(9)] for layer in range(30)])
+    ask = {"type": "sums", "tokens": [4, 9], "how": "mean"}
+    wire.say(id="v-1", direction="looks", heads="all", **ask)
+    wire.say(id="v-2", direction="seen", heads=[[17, 5], [3, 2], [17, 4]], **ask)
+    wait_for(lambda: len(wire.customs("sums")) == 2)
+    found = {c["id"]: np.frombuffer(bytes(b), np.float32) for c, (b,) in wire.customs("sums")}
+    looks = p[:, :, [4, 9]].sum(2).mean((0, 1))
+    assert np.isnan(found["v-1"][10:]).all()
+    assert np.allclose(found["v-1"][:10], looks[:10], atol=1e-5)
+    seen = np.mean([p[layer, head][:, [4, 9]].sum(1) for layer, head in ((17, 5), (3, 2), (17, 4))], 0)
+    assert np.isnan(found["v-2"][:4]).all()
+    assert np.allclose(found["v-2"][4:], seen[4:], atol=1e-5)
+    assert {c["total"] for c, _ in wire.customs("progress")} <= {30, 2}
+
+
+def test_a_newer_question_ends_the_older_and_the_kernel_stays_free(trace, wired, monkeypatch):
+    _, wire = wired(trace)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(layers, tokens, how, heard):
+        begun.set()
+        assert go_on.wait(30)
+        heard(1, 2)
+        return np.zeros(24, np.float32)
+
+    monkeypatch.setattr(attention_grid, "seen", slow)
+    ask = {"type": "sums", "direction": "seen", "heads": "all", "how": "max"}
+    wire.say(id="one-1", tokens=[1], **ask)
+    assert begun.wait(30)
+    wire.say(id="one-2", tokens=[2], **ask)
+    wire.say(id="two-1", tokens=[3], **ask)  # another view's question stands in nobody's way
+    wire.say(type="head", id="one-3", layer=0, head=0)
+    assert wire.customs("head")
+    go_on.set()
+    wait_for(lambda: len(wire.customs("sums")) == 2)
+    assert [c["id"] for c, _ in wire.customs("sums")] == ["one-2", "two-1"]
+    ((error, _),) = wire.customs("error")
+    assert error["id"] == "one-1"
+    assert "newer" in error["message"]
+
+
+def test_a_closed_widget_ends_what_it_was_asked(trace, monkeypatch):
+    grid = lt.AttentionGrid(trace)
+    wire = Wire(grid)
+    begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def slow(layers, tokens, how, heard):
+        begun.set()
+        assert go_on.wait(30)
+        try:
+            heard(1, 2)
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(attention_grid, "looks", slow)
+    wire.say(type="sums", id="a-1", tokens=[1], direction="looks", heads="all", how="max")
+    assert begun.wait(30)
+    grid.close()
+    go_on.set()
+    assert ended.wait(30)
+    time.sleep(0.2)
+    assert not wire.customs("progress")
+    assert not wire.customs("sums")
+
+
+def test_statistics_of_tokens_come_when_they_are_asked_for(trace, wired):
+    grid, wire = wired(trace)
+    assert grid.token_stats.size == 0
+    assert grid.facts["token_stats"] == ["probability", "loss", "entropy", "rank"]
+    wire.say(type="token_stats", id="v-1")
+    wait_for(lambda: wire.customs("token_stats"))
+    assert grid.token_stats.shape == (4, 24)
+    assert np.isnan(grid.token_stats[:, 0]).all()
+    assert np.allclose(grid.token_stats, trace.token_stats[grid.facts["token_stats"]].T, equal_nan=True)
+    updates = [message for message, _ in wire.sent if message["method"] == "update"]
+    assert [message["buffer_paths"] for message in updates] == [[["token_stats"]]]
 
 
 @pytest.mark.parametrize(
@@ -120,16 +233,22 @@ def test_every_stage_is_the_traces_own(trace, wired, stage):
     [
         ({"layer": 99, "head": 0}, "layer 99"),
         ({"layer": 0, "head": 9}, "head 9 does not exist"),
-        ({"layer": 0, "head": 0, "stage": "nonsense"}, "stage 'nonsense'"),
         ({"layer": "x", "head": 0}, "ValueError"),
         ({}, "KeyError"),
+        ({"type": "tile", "layer": 0, "head": 0, "stage": "nonsense"}, "KeyError"),
+        (TILE | {"stage": "nonsense"}, "stage 'nonsense'"),
+        (TILE | {"rows": [20, 30], "size": [0, 4]}, "no part of 24 rows"),
+        (SUMS | {"heads": [[0, 9]]}, "head 9 does not exist"),
+        (SUMS | {"heads": [[99, 0]]}, "layer 99"),
+        (SUMS | {"tokens": [24]}, "tokens 0 to 23"),
+        (SUMS | {"how": "median"}, "how='median'"),
     ],
 )
 def test_a_request_that_fails_is_answered_under_its_id(trace, wired, message, words):
     _, wire = wired(trace)
-    wire.say(type="head", id="7", **message)
-    ((answer, _),) = wire.customs()
-    assert answer["type"] == "error"
+    wire.say(id="7", **{"type": "head", **message})
+    wait_for(lambda: wire.customs("error"))
+    ((answer, _),) = wire.customs("error")
     assert answer["id"] == "7"
     assert words in answer["message"]
 
@@ -154,8 +273,8 @@ def test_resync_sends_the_whole_state(trace, wired):
     wire.say(type="resync")
     ((message, buffers),) = [sent for sent in wire.sent if sent[0]["method"] == "update"]
     assert "facts" in message["state"]
-    assert message["buffer_paths"] == [["thumbnails"], ["statistics"]]
-    assert len(buffers) == 2
+    assert message["buffer_paths"] == [["thumbnails"], ["statistics"], ["token_stats"]]
+    assert len(buffers) == 3
 
 
 # ------------------------------------------------------------------ selection
@@ -197,8 +316,37 @@ def test_a_value_that_does_not_exist_is_refused_in_words(trace, wired, name, val
 def test_the_locked_head_is_kept_in_the_state_for_readers_without_a_kernel(trace, wired):
     grid, _ = wired(trace)
     grid.select(17, 5)
-    assert grid.embedded == {"17,5": 0}
-    assert np.array_equal(np.nan_to_num(grid.embedded_data[0]), trace.attention(17, 5))
+    (facts,) = grid.embedded.values()
+    assert list(grid.embedded) == ["17,5"]
+    kept = softmax_of(facts, [grid.embedded_data[i] for i in facts["buffers"]])
+    assert np.allclose(kept, trace.attention(17, 5), atol=1e-5)
+
+
+def test_a_head_of_4096_tokens_is_kept_too_but_not_one_that_is_too_large():
+    small, large = (embedding.Embedding(made_up_trace(n), "self") for n in (4096, 8192))
+    assert small.add(0, 1, budget=attention_grid._NOTEBOOK_BYTES)
+    assert 1_000_000 < small.size < 1_200_000
+    assert not large.add(0, 1, budget=attention_grid._NOTEBOOK_BYTES)
+    assert (large.size, large.data, large.facts) == (0, [], {})
+
+
+def test_heads_that_share_their_keys_share_them_when_embedded():
+    kept = embedding.Embedding(made_up_trace(64), "self")
+    for head in range(6):
+        assert kept.add(0, head)
+    keys = {facts["buffers"][1] for facts in kept.facts.values()}
+    assert len(keys) == 2
+    assert kept.size == sum(len(data) for data in kept.data) == 64 * (6 * (128 + 8) + 2 * 128 + 4 + 4)
+
+
+def made_up_trace(n):
+    """One layer of 6 heads with 2 KV heads; the numbers are drawn at random."""
+    r = np.random.default_rng(0)
+    q, k = (r.normal(size=(heads, n, 64)).astype(np.float16) for heads in (6, 2))
+    mask = Mask(np.zeros(n, np.int32), np.arange(1, n + 1, dtype=np.int32))
+    record = AttentionRecord("self", 0, 6, 2, Scoring(q, k, None, mask, 0.125))
+    attention, layers = {("self", 0): record}, {"self": [0]}
+    return lt.Trace(np.arange(n), [b"x"] * n, ["normal"] * n, {}, _attention=attention, _part_layers=layers)
 
 
 def test_the_filter_keeps_the_heads_that_pass(trace, wired):
