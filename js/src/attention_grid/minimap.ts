@@ -24,11 +24,12 @@ export interface MinimapEvents {
 const SIDE = 84;
 
 export class Minimap {
-  readonly element = h("div", { class: "lt-zoom", hidden: true });
+  /** The map, and a line that says the ranges in words and has the buttons. */
+  readonly map: HTMLElement;
+  readonly bar: HTMLElement;
   private readonly canvas = h("canvas", { "aria-hidden": "true" });
   private readonly box = h("div", { class: "lt-zoom-box" });
-  private readonly words = h("div", { class: "lt-zoom-words" });
-  private readonly map: HTMLElement;
+  private readonly words = h("span", { class: "lt-zoom-words" });
   private view: Viewport | null = null;
   private whole: Viewport | null = null;
   private painted = "";
@@ -40,20 +41,20 @@ export class Minimap {
     cleanup: Cleanup,
     private readonly events: MinimapEvents,
   ) {
-    this.map = h("div", { class: "lt-zoom-map" }, this.canvas, this.box);
+    this.map = h("div", { class: "lt-zoom-map", hidden: true }, this.canvas, this.box);
     const button = (text: string, label: string, run: () => void) => {
       const b = h("button", { type: "button", class: "lt-button", title: label, "aria-label": label }, text);
       cleanup.on(b, "click", run);
       return b;
     };
-    const buttons = h(
+    this.bar = h(
       "div",
-      { class: "lt-zoom-buttons" },
+      { class: "lt-zoom-bar", hidden: true },
+      this.words,
       button("\u2212", "Farther (\u2212)", () => events.zoom(0.5)),
       button("+", "Nearer (+)", () => events.zoom(2)),
       button("Whole head", "All rows and keys (0)", () => events.whole()),
     );
-    this.element.append(this.map, h("div", {}, this.words, buttons));
     cleanup.on<PointerEvent>(this.map, "pointerdown", (e) => this.grab(e));
     cleanup.on<PointerEvent>(this.map, "pointermove", (e) => this.drag(e));
     for (const end of ["pointerup", "pointercancel"])
@@ -63,12 +64,12 @@ export class Minimap {
   }
 
   hide(): void {
-    this.element.hidden = true;
+    this.map.hidden = this.bar.hidden = true;
     this.view = null;
   }
 
   show(picture: Picture, whole: Viewport, view: Viewport, causal: boolean, look: MinimapLook): void {
-    this.element.hidden = false;
+    this.map.hidden = this.bar.hidden = false;
     this.view = view;
     this.whole = whole;
     const [rows, keys] = [size(whole.rows), size(whole.keys)];
@@ -109,8 +110,10 @@ export class Minimap {
     });
     const range = ([from, to]: Span) => `${from}\u2013${to - 1}`;
     this.words.replaceChildren(
-      h("div", {}, h("span", { class: "lt-quiet" }, "rows "), range(view.rows)),
-      h("div", {}, h("span", { class: "lt-quiet" }, "keys "), range(view.keys)),
+      h("span", { class: "lt-quiet" }, "rows "),
+      range(view.rows),
+      h("span", { class: "lt-quiet" }, " \u00b7 keys "),
+      range(view.keys),
     );
   }
 

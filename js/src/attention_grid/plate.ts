@@ -80,6 +80,7 @@ export class Plate {
   private readonly frame = h("div", { class: "lt-matrix" });
   private readonly cross = new Crosshair();
   private readonly legend = h("div", { class: "lt-legend" });
+  private readonly under: HTMLElement;
   private readonly tip = new Floating("lt-tip");
   private readonly tipDelay: Timer;
   private readonly twin: Twin;
@@ -125,8 +126,13 @@ export class Plate {
       this.twin.element,
       this.tip.element,
     );
-    const under = h("div", { class: "lt-under" }, this.legend, this.minimap.element);
-    this.element = h("div", { class: "lt-left" }, this.title, this.frame, under);
+    this.under = h(
+      "div",
+      { class: "lt-under" },
+      this.minimap.map,
+      h("div", {}, this.legend, this.minimap.bar),
+    );
+    this.element = h("div", { class: "lt-left" }, this.title, this.frame, this.under);
     cleanup.on<PointerEvent>(this.canvas, "pointermove", (e) => this.point(e));
     cleanup.on(this.canvas, "pointerleave", () => this.hideTip());
     cleanup.on<MouseEvent>(this.canvas, "click", (e) => this.click(e));
@@ -382,16 +388,16 @@ export class Plate {
     const cells = Math.max(g.rows, g.keys);
     const many = Math.min(g.cellX, g.cellY) * state.ratio < 1;
     const notes = [
-      words,
-      many && "each pixel its largest weight",
+      many ? `${words}, a pixel\u2019s largest weight` : words,
       state.sinkAside && !this.isZoomed && "first token (sink) stands apart",
-      !this.isZoomed && cells > HINT_FROM && "Ctrl + wheel zooms \u00b7 \u21e7 drag = region",
+      !this.isZoomed && cells > HINT_FROM && "zoom: Ctrl + wheel, \u21e7 drag",
     ];
     this.legend.replaceChildren(
       h("div", { class: "lt-scale" }, bar, h("div", { class: "lt-ticks" }, ...marks)),
       h("div", { class: "lt-quiet" }, ...notes.map((note) => note && h("div", {}, note))),
     );
-    this.legend.style.paddingLeft = `${Math.max(20, Math.min(g.left - 20, 48))}px`;
+    this.under.style.paddingLeft = this.isZoomed ? "2px" : `${Math.max(20, Math.min(g.left - 20, 48))}px`;
+    this.under.style.maxWidth = `${g.width}px`;
   }
 
   private showTwin(): void {
