@@ -183,7 +183,7 @@ class AttentionGrid(TelemetryWidget):
             if n_max and self._part == "self":
                 self._growth = Growth(event.trace, n_max)
             self._show("computing")
-        elif event.kind == "progress":
+        elif event.kind == "progress" and self.facts["phase"] != "generating":
             self._send_progress(f"token {event.done} of {event.total}" if event.total else event.message)
         elif event.kind == "layer" and event.part == self._part and event.layer is not None:
             if self._growth is not None and event.reduced is not None:

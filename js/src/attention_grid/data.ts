@@ -23,6 +23,14 @@ export interface StatisticFacts {
 
 export type Phase = "computing" | "generating" | "done" | "cancelled" | "error";
 
+/** A token that the model wrote: its probability, rank, milliseconds, and the likeliest tokens. */
+export type Written = readonly [
+  probability: number,
+  rank: number,
+  ms: number,
+  top: readonly (readonly [text: string, probability: number])[],
+];
+
 export interface Facts {
   readonly title: string;
   readonly model: string;
@@ -44,6 +52,11 @@ export interface Facts {
   readonly names: Readonly<Record<string, string>>;
   /** What is known of single tokens, in the order of the trait `token_stats`; empty where nothing is. */
   readonly token_stats: readonly string[];
+  /** While a text is written `n_tokens` is what it may get; so many rows are there now. */
+  readonly n_now?: number;
+  /** Index of the first token that the model wrote, and what it thought of each. */
+  readonly generated?: number;
+  readonly generation?: readonly Written[];
   readonly phase: Phase;
   readonly done: number;
   readonly total: number;
@@ -182,6 +195,34 @@ export class GridData {
     return true;
   }
 
+  /** Takes in rows of the thumbnails of all heads. */
+  fillRows(from: number, to: number, codes: unknown): void {
+    const { side_rows, side_keys } = this.facts;
+    const size = (to - from) * side_keys;
+    const own = bytes(codes);
+    for (let i = 0; i < this.heads.length; i++)
+      this.thumbs.set(own.subarray(i * size, (i + 1) * size), (i * side_rows + from) * side_keys);
+  }
+
+  /** Rows of tokens from here on are not there yet. */
+  get until(): number {
+    return this.facts.n_now ?? Number.POSITIVE_INFINITY;
+  }
+
+  /** The same arrays, told as a trace of its first `rows` tokens: what is exact of a text that is being written. */
+  cut(rows: number): GridData {
+    const { facts } = this;
+    if (facts.generated === undefined || rows === facts.n_tokens || rows > facts.tokens.length) return this;
+    const tokens = facts.tokens.slice(0, rows);
+    return this.with({
+      ...facts,
+      n_tokens: rows,
+      tokens,
+      query_tokens: tokens,
+      kinds: facts.kinds.slice(0, rows),
+    });
+  }
+
   /** One number per token: its probability, loss, entropy or rank; null until they were fetched. NaN = none. */
   ofTokens(kind: string): Float32Array | null {
     const at = this.facts.token_stats.indexOf(kind);
@@ -199,7 +240,7 @@ export class GridData {
     const { queries } = this;
     return (
       queries === this.facts.tokens ||
-      (queries.length === this.facts.n_tokens && queries.every((t, i) => t === this.facts.tokens[i]))
+      (queries.length === this.facts.tokens.length && queries.every((t, i) => t === this.facts.tokens[i]))
     );
   }
 
@@ -230,11 +271,12 @@ export class GridData {
   }
 
   /** The thumbnail as weights, masked cells NaN: what can be shown of a head without a kernel. */
-  approximate(head: Head): Matrix {
-    const { side_rows: rows, side_keys: keys } = this.facts;
+  approximate(head: Head, until = this.until): Matrix {
+    const { side_rows: rows, side_keys: keys, n_tokens } = this.facts;
     const mask = this.mask(head.layer, rows, keys);
+    const there = Math.min(rows, Math.ceil((until * rows) / n_tokens)) * keys;
     const data = Float32Array.from(this.thumbnail(head), (c, i) =>
-      mask[i] === SEEN ? CODE_WEIGHT[c]! : Number.NaN,
+      mask[i] === SEEN && i < there ? CODE_WEIGHT[c]! : Number.NaN,
     );
     return { rows, keys, data };
   }

@@ -421,7 +421,7 @@ export class GridView {
   private fillCard(head: Head): void {
     const { data, state } = this;
     if (!data || !state) return;
-    const matrix = data.approximate(head);
+    const matrix = data.approximate(head, state.until);
     const side = Math.max(matrix.rows, matrix.keys);
     const whole = Math.max(1, Math.floor((PREVIEW_SIZE * state.ratio) / side) * side) / state.ratio;
     const geometry = matrixGeometry(

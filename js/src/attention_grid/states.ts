@@ -39,7 +39,7 @@ export class ProgressView {
   }
 
   show(facts: Facts): void {
-    const computing = facts.phase === "computing";
+    const computing = facts.phase === "computing" || facts.phase === "generating";
     if (!computing) {
       this.since = 0;
       this.asked = false;
@@ -61,11 +61,16 @@ export class ProgressView {
     const early = QUIET - (performance.now() - this.since);
     this.element.hidden = early > 0;
     if (early > 0) this.quiet.start(early, () => this.show(facts));
-    const share = facts.total > 0 ? facts.done / facts.total : 0;
-    this.bar.style.width = `${share * 100}%`;
-    this.line.setAttribute("aria-valuemax", String(facts.total));
-    this.line.setAttribute("aria-valuenow", String(facts.done));
+    const [done, total] = progress(facts);
+    this.bar.style.width = `${total > 0 ? (done / total) * 100 : 0}%`;
+    this.line.setAttribute("aria-label", facts.phase === "generating" ? "Tokens written" : "Layers computed");
+    this.line.setAttribute("aria-valuemax", String(total));
+    this.line.setAttribute("aria-valuenow", String(done));
     if (this.asked) return;
+    if (facts.phase === "generating") {
+      this.words.textContent = pace(facts);
+      return;
+    }
     if (facts.n_tokens === 0) {
       this.words.textContent = facts.message;
       return;
@@ -91,6 +96,21 @@ export class ProgressView {
   heard(): void {
     if (this.asked && this.answer.running) this.words.textContent = "Stopping \u2026";
   }
+}
+
+/** What is done, and of how much: layers, or tokens of a text. */
+function progress(facts: Facts): [number, number] {
+  if (facts.phase !== "generating") return [facts.done, facts.total];
+  return [facts.generation?.length ?? 0, facts.n_tokens - (facts.generated ?? 0)];
+}
+
+/** "token 12 of 64 · 9.1 ms per token": the median. */
+function pace(facts: Facts): string {
+  const [done, total] = progress(facts);
+  const times = (facts.generation ?? []).map(([, , ms]) => ms).sort((a, b) => a - b);
+  const middle = times[Math.floor(times.length / 2)];
+  const words = `token ${count(done)} of ${count(total)}`;
+  return middle === undefined ? words : `${words} \u00b7 ${middle.toFixed(1)} ms per token`;
 }
 
 /** The panel after a failed run: what happened to the user's work, the cause, what to do. */

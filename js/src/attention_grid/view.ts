@@ -1,6 +1,6 @@
 // AttentionGrid's view: all heads of all layers, filters, and the locked head large.
 // In: GridData, a state, a source of heads. Out: DOM in `root`, and changes of the state. Knows nothing of Jupyter.
-import { Announcer, Cleanup, copyText, download, Frame, h } from "../shared/dom";
+import { Announcer, Cleanup, copyText, download, Frame, h, Timer } from "../shared/dom";
 import { count, plural, smallWeight, subscript, weight } from "../shared/format";
 import { Unavailable } from "../shared/kernel";
 import { applyTheme, sameTheme, type Theme, type ThemeChoice, watchTheme } from "../shared/theme";
@@ -16,7 +16,12 @@ import type { Replay } from "./replay";
 import { legend, type Scale } from "./scale";
 import stages from "./stages.css";
 import { emptyPanel, errorPanel, ProgressView } from "./states";
+import { Stepper } from "./stepper";
+import steps from "./stepper.css";
 import style from "./style.css";
+
+/** The locked head of a text that is being written is asked for this often, in ms. */
+const FOLLOW = 500;
 
 /** The shared state: the public traits. */
 export interface State {
@@ -81,6 +86,8 @@ export class AttentionGridView {
   private readonly over = h("div", { class: "lt-panel-over", hidden: true });
   private readonly grid: GridView;
   private readonly progress: ProgressView;
+  private readonly stepper: Stepper;
+  private readonly newest: Timer;
   private readonly gridColumn: HTMLElement;
   private readonly detail: DetailView;
   private readonly hint = h("p", { class: "lt-quiet lt-open-hint" }, "Click a head to open it.");
@@ -98,6 +105,7 @@ export class AttentionGridView {
   private openStart: number | null = null;
   /** What the header and the detail show now: a frame of a filter or of a sort draws neither again. */
   private headed: { facts: Facts; live: boolean } | null = null;
+  private cut: { of: GridData; rows: number; data: GridData } | null = null;
   private detailed: { data: GridData; state: DetailState } | null = null;
   private panelFor = "";
   private firstPaint: number | null;
@@ -149,6 +157,8 @@ export class AttentionGridView {
       outside: () => this.free(),
     });
     this.progress = new ProgressView(cleanup, () => source.stop());
+    this.stepper = new Stepper(cleanup, (step) => this.step(step));
+    this.newest = new Timer(cleanup);
     this.detail = new DetailView(
       {
         tokens: (tokens) => this.chooseTokens(tokens),
@@ -170,12 +180,13 @@ export class AttentionGridView {
       { class: "lt-grid-column" },
       this.grid.element,
       this.over,
+      this.stepper.element,
       this.progress.element,
     );
     this.body = h("div", { class: "lt-body" }, this.gridColumn, this.detail.element, this.hint);
     const header = h("header", { class: "lt-header" }, this.title, this.provenance);
     root.append(
-      h("style", {}, style, stages),
+      h("style", {}, style, stages, steps),
       header,
       this.filters.element,
       controls,
@@ -201,7 +212,7 @@ export class AttentionGridView {
     const sameHeads =
       data.facts.layers.length === this.data.facts.layers.length &&
       data.heads.length === this.data.heads.length;
-    const tokensBefore = this.data.facts.tokens.join("\n");
+    const before = this.data.facts;
     this.data = data;
     this.kept.key = "";
     if (!sameHeads) {
@@ -210,11 +221,37 @@ export class AttentionGridView {
     }
     this.statistic = this.chosenStatistic();
     const locked = this.locked;
-    const other = !sameHeads || tokensBefore !== data.facts.tokens.join("\n");
-    if (other || !locked || locked.layer !== this.opened?.layer || locked.head !== this.opened.head)
-      this.open(false);
+    const sameHead = locked?.layer === this.opened?.layer && locked?.head === this.opened?.head;
+    const grown = sameHeads && before.n_now !== undefined && continues(before.tokens, data.facts.tokens);
+    const same = sameHeads && before.n_now === undefined && equal(before.tokens, data.facts.tokens);
+    if (!locked || !sameHead || !(grown || same)) this.open(false);
     else this.opened = locked;
+    if (locked && sameHead && grown) this.follow(data.facts.n_now === undefined);
     this.frame.ask();
+  }
+
+  /** The thumbnails have more rows. */
+  rowsArrived(): void {
+    this.grid.refresh();
+    this.progress.heard();
+    this.frame.ask();
+  }
+
+  /** The locked head has more rows: it comes again, at most twice a second; what was there stays meanwhile. */
+  private follow(ended: boolean): void {
+    if (this.status.kind === "loading" || (this.newest.running && !ended)) return;
+    const wait = ended ? 0 : FOLLOW;
+    this.newest.start(wait, async () => {
+      const head = this.opened;
+      if (!head) return;
+      try {
+        const replay = await this.source.head(head.layer, head.head);
+        if (this.opened?.index === head.index && this.status.kind !== "loading") this.status = exact(replay);
+      } catch (e) {
+        if (ended && this.opened?.index === head.index) this.status = failed(e);
+      }
+      this.frame.ask();
+    });
   }
 
   /** One layer arrived in the present data. */
@@ -368,6 +405,12 @@ export class AttentionGridView {
     this.announcer.say(`${describeHead(this.data, head, this.statistic, true)}, locked`);
   }
 
+  /** The grid ends with a token that the model wrote, and the detail reads its row; null = with the newest. */
+  private step(step: number | null): void {
+    this.change({ tokens: step === null ? [] : [step] });
+    this.frame.ask();
+  }
+
   private chooseTokens(tokens: number[]): void {
     this.change({ tokens });
     requestAnimationFrame(() => this.announcer.say(this.detail.words));
@@ -398,12 +441,7 @@ export class AttentionGridView {
     });
     answer.then(
       (replay) => put(exact(replay)),
-      (e: unknown) =>
-        put(
-          e instanceof Unavailable && e.why === "no-kernel"
-            ? { kind: "no-kernel" }
-            : { kind: "error", message: e instanceof Error ? e.message : String(e) },
-        ),
+      (e: unknown) => put(failed(e)),
     );
   }
 
@@ -442,6 +480,7 @@ export class AttentionGridView {
     this.scale.show(state.scale);
     this.sink.show(state.sinkAside);
     this.renderPanel(kept, filtered);
+    this.stepper.show(data);
     this.grid.show(data, {
       ...shared,
       width,
@@ -452,7 +491,7 @@ export class AttentionGridView {
       filtered,
       isolated: this.isolated,
       running: this.running,
-      until: Number.POSITIVE_INFINITY,
+      until: Math.min(data.until, this.stepper.until),
     });
     this.progress.show(data.facts);
     if (this.firstPaint !== null) {
@@ -470,13 +509,16 @@ export class AttentionGridView {
       return;
     }
     this.root.classList.toggle("lt-beside", layout.beside);
+    this.gridColumn.style.width = layout.beside ? `${layout.width}px` : "";
     this.hint.hidden = head !== undefined || this.data.heads.length === 0;
     if (!head || !this.data.has(head)) {
       this.detail.hide();
+      this.detail.element.style.minHeight = "";
       this.detailed = null;
       return;
     }
-    const { data, state, theme, ratio } = this;
+    const { state, theme, ratio } = this;
+    const data = this.dataOfHead();
     const width = layout.beside ? this.width - layout.width - BESIDE_GAP : this.width;
     const wanted: DetailState = {
       head,
@@ -491,8 +533,10 @@ export class AttentionGridView {
       beside: layout.beside,
     };
     if (this.detailed?.data === data && sameFields(this.detailed.state, wanted)) return;
+    const stays = this.detailed?.state.head.index === head.index && this.detailed.state.width === width;
     this.detailed = { data, state: wanted };
     this.detail.show(data, wanted);
+    this.keepHeight(stays && this.data.facts.generated !== undefined);
   }
 
   /** The locked head stands on the screen with exact values. */
@@ -500,6 +544,21 @@ export class AttentionGridView {
     if (this.openStart === null) return;
     performance.measure("lt:open-head", { start: this.openStart, end: performance.now() });
     this.openStart = null;
+  }
+
+  /** While a head's rows come again and again, the data are those of the rows that it has. */
+  private dataOfHead(): GridData {
+    const { data, status } = this;
+    const rows = status.kind === "exact" ? status.replay.rows : data.facts.n_tokens;
+    if (this.cut?.of !== data || this.cut.rows !== rows) this.cut = { of: data, rows, data: data.cut(rows) };
+    return this.cut.data;
+  }
+
+  /** A matrix that gets a row more has smaller cells, and may be a little lower: nothing under it moves up. */
+  private keepHeight(keep: boolean): void {
+    const { element } = this.detail;
+    if (!keep) element.style.minHeight = "";
+    else element.style.minHeight = `${element.offsetHeight}px`;
   }
 
   private renderHeader(again = false): void {
@@ -527,7 +586,9 @@ export class AttentionGridView {
     const tokens =
       facts.part === "cross"
         ? `${plural(this.data.queries.length, "decoder token")} look at ${plural(facts.n_tokens, "encoder token")}`
-        : plural(facts.n_tokens, "token");
+        : facts.n_now !== undefined
+          ? `${count(facts.tokens.length)} of at most ${plural(facts.n_tokens, "token")}`
+          : plural(facts.n_tokens, "token");
     const how =
       facts.phase === "computing" && facts.total > 0
         ? `layer ${count(facts.done)} of ${count(facts.total)} \u00b7 `
@@ -681,10 +742,20 @@ export class AttentionGridView {
     const used =
       event.key === "Escape"
         ? this.free()
-        : (region !== null && region !== undefined && views[region]?.key(event)) || false;
+        : this.steps(event) ||
+          (region !== null && region !== undefined && views[region]?.key(event)) ||
+          false;
     if (used) event.preventDefault();
     if (used || isNative(target, event)) event.stopPropagation();
     if (!used && target.getAttribute("role") === "radio") this.stepRadio(target, event);
+  }
+
+  /** The keys , and . step through a text that the model wrote. */
+  private steps(event: KeyboardEvent): boolean {
+    const by = event.key === "," ? -1 : event.key === "." ? 1 : 0;
+    if (by === 0 || event.altKey || event.ctrlKey || event.metaKey || !this.stepper.move(by)) return false;
+    this.announcer.say(this.stepper.now);
+    return true;
   }
 
   /** Arrows choose the next option of a segmented control. */
@@ -725,7 +796,7 @@ export class AttentionGridView {
       this.unlock();
       return true;
     }
-    if (this.data.facts.phase !== "computing") return false;
+    if (this.data.facts.phase !== "computing" && this.data.facts.phase !== "generating") return false;
     this.progress.stop();
     return true;
   }
@@ -769,4 +840,19 @@ function exact(replay: Replay): HeadStatus {
 /** Both have the very same values. */
 function sameFields<T extends object>(a: T, b: T): boolean {
   return (Object.keys(a) as (keyof T)[]).every((key) => Object.is(a[key], b[key]));
+}
+
+function failed(e: unknown): HeadStatus {
+  return e instanceof Unavailable && e.why === "no-kernel"
+    ? { kind: "no-kernel" }
+    : { kind: "error", message: e instanceof Error ? e.message : String(e) };
+}
+
+/** Whether `more` begins with all of `tokens`. */
+function continues(tokens: readonly string[], more: readonly string[]): boolean {
+  return tokens.length <= more.length && tokens.every((t, i) => t === more[i]);
+}
+
+function equal(a: readonly string[], b: readonly string[]): boolean {
+  return a.length === b.length && continues(a, b);
 }
