@@ -358,8 +358,12 @@ describe("the kernel", () => {
 describe("cross attention", () => {
   test("names queries and keys by their own texts", async () => {
     const query_tokens = facts.tokens.map((_, i) => `q${i}`);
-    const model = new FakeModel({ facts: { ...facts, query_tokens }, selected_layer: 17, selected_head: 5 });
+    const cross = { ...facts, query_tokens, part: "cross", title: "Cross-attention" };
+    const model = new FakeModel({ facts: cross, selected_layer: 17, selected_head: 5 });
     const el = show(model);
+    expect(text(el, "h2")).toBe(
+      "Cross-attention30 layers × 9 heads · 24 decoder tokens look at 24 encoder tokens",
+    );
     model.answerHead();
     await settle();
     expect(text(el, ".lt-sentence")).toContain("q23₂₃looks at·lamp₆");

@@ -237,11 +237,7 @@ export class GridData {
 
   /** Queries and keys are the same text. */
   get same(): boolean {
-    const { queries } = this;
-    return (
-      queries === this.facts.tokens ||
-      (queries.length === this.facts.tokens.length && queries.every((t, i) => t === this.facts.tokens[i]))
-    );
+    return this.facts.part !== "cross";
   }
 
   layer(layer: number): LayerFacts | undefined {

@@ -85,6 +85,7 @@ export class AttentionGridView {
   /** Lies over the dimmed grid, so that nothing jumps while a filter is dragged. */
   private readonly over = h("div", { class: "lt-panel-over", hidden: true });
   private readonly grid: GridView;
+  private readonly note = h("span", { class: "lt-quiet" });
   private readonly progress: ProgressView;
   private readonly stepper: Stepper;
   private readonly newest: Timer;
@@ -565,6 +566,9 @@ export class AttentionGridView {
     const { facts } = this.data;
     if (!again && this.headed?.facts === facts && this.headed.live === this.live) return;
     this.headed = { facts, live: this.live };
+    const masked = facts.layers.some((l) => l.kind === "attention" && l.mask !== "none");
+    const cells = masked ? "masked cells are hatched, not zero" : "every token sees all";
+    this.note.textContent = `Rows are queries, columns keys. Zero is the paper colour; ${cells}.`;
     this.title.replaceChildren(h("b", {}, facts.title || "Attention"), h("span", {}, this.subtitle()));
     this.provenance.hidden = facts.provenance === "";
     this.provenance.classList.toggle("lt-stale", !this.live);
@@ -662,11 +666,7 @@ export class AttentionGridView {
     return h(
       "footer",
       { class: "lt-footer" },
-      h(
-        "span",
-        { class: "lt-quiet" },
-        "Rows are queries, columns keys. Zero is the paper colour; masked cells are hatched, not zero.",
-      ),
+      this.note,
       h("span", { class: "lt-actions" }, save("PNG"), save("SVG")),
     );
   }
