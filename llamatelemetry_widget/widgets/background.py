@@ -7,9 +7,28 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 
 Still = Callable[[], None]
+
+
+@contextmanager
+def every(seconds: float, action: Callable[[], None]) -> Iterator[None]:
+    """Repeat an action, from a thread of its own, for as long as the block runs; not once where that is shorter."""
+    over = threading.Event()
+
+    def run() -> None:
+        while not over.wait(seconds):
+            action()
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 class Superseded(Exception):

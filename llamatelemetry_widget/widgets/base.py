@@ -17,7 +17,7 @@ import anywidget
 import traitlets
 
 from ..errors import LlamaTelemetryError
-from .background import Background, Still, Superseded
+from .background import Background, Still, Superseded, every
 from .hosts import stacks_outputs, this_cell, why_static
 from .pace import Pacer
 
@@ -30,6 +30,7 @@ _HIDE = f"<style>{_OUTPUT}:has(.lt-saved):has(+ {_OUTPUT} .lt-root) {{ display: 
 STATIC = Path(__file__).with_name("static")
 Message = dict[str, Any]
 Heard = Callable[[int, int], None]
+ALIVE = 1.0  # seconds; the browser takes a kernel that is silent for three for gone
 
 
 def frontend(bundle: str) -> str:
@@ -125,7 +126,8 @@ class TelemetryWidget(anywidget.AnyWidget):
 
             try:
                 still()
-                work(heard)
+                with every(ALIVE, lambda: self.send({"type": "progress", "id": asked, "done": 0, "total": 0})):
+                    work(heard)
             except Superseded:
                 self._send_error(message, LlamaTelemetryError("a newer question took this one's place"))
             except Exception as error:

@@ -75,7 +75,8 @@ export class Kernel {
     if (message.type === "progress") {
       const { done, total } = message as unknown as { done: number; total: number };
       request.timer = this.watch(id);
-      request.heard(total > 0 ? done / total : 0);
+      // Without a total it only says that somebody is at work.
+      if (total > 0) request.heard(done / total);
       return true;
     }
     this.waiting.delete(id);
