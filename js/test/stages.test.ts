@@ -25,12 +25,12 @@ afterEach(() => {
 });
 
 /** What a view is drawn with. */
-function look(width = 1084) {
+function look(width = 1084, mode: "wide" | "narrow" = "wide") {
   page.width = width;
   const root = document.createElement("div");
   document.body.append(root);
   const theme = applyTheme(root, "light");
-  return { head: gridData().head(17, 5)!, scale: "log" as const, sinkAside: true, theme, ratio: 1 };
+  return { head: gridData().head(17, 5)!, scale: "log" as const, sinkAside: true, theme, ratio: 1, mode };
 }
 
 describe("words and numbers of stages", () => {
@@ -137,11 +137,12 @@ describe("pictures of stages", () => {
   });
 
   test("all stand in one row, and two by two where it is narrow", () => {
-    expect(perRow(4, 630)).toMatchObject({ each: 4, room: 133 });
-    expect(perRow(5, 630)).toMatchObject({ each: 5 });
-    expect(perRow(4, 584)).toMatchObject({ each: 2 });
-    expect(perRow(4, 330)).toMatchObject({ each: 2 });
-    expect(perRow(6, 700).each).toBe(3 * Math.ceil(perRow(6, 700).each / 3));
+    expect(perRow(4, 630, false)).toMatchObject({ each: 4, room: 133 });
+    expect(perRow(5, 630, false)).toMatchObject({ each: 5 });
+    expect(perRow(4, 584, true)).toMatchObject({ each: 2 });
+    expect(perRow(4, 550, false)).toMatchObject({ each: 4 });
+    expect(perRow(4, 330, false)).toMatchObject({ each: 2 });
+    expect(perRow(6, 700, false).each).toBe(3 * Math.ceil(perRow(6, 700, false).each / 3));
   });
 
   test("a pixel of many cells stands for the strongest of them", () => {
@@ -172,7 +173,7 @@ describe("StagesView", () => {
       },
     });
     document.body.append(view.element);
-    view.show(gridData(), replay, cell, look(width));
+    view.show(gridData(), replay, cell, look(width, width < 600 ? "narrow" : "wide"));
     return view;
   }
   const values = (view: StagesView) =>

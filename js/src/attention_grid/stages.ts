@@ -5,6 +5,7 @@ import { type Cleanup, h, setProps } from "../shared/dom";
 import { smallWeight } from "../shared/format";
 import type { Theme } from "../shared/theme";
 import type { GridData, Head, Matrix } from "./data";
+import type { Mode } from "./layout";
 import { queryName, tokenName } from "./names";
 import {
   diverge,
@@ -24,8 +25,6 @@ const TILE = 320;
 /** A picture smaller than this stands with fewer in its row. */
 const LEAST = 100;
 const MOST = 240;
-/** Up to this width there are two in a row. */
-const NARROW = 600;
 /** A ring is at least this large. */
 const RING = 9;
 const NUMBERS = ["", "One stage", "Two", "Three", "Four", "Five", "Six", "Seven"];
@@ -38,6 +37,8 @@ export interface StagesLook {
   readonly sinkAside: boolean;
   readonly theme: Theme;
   readonly ratio: number;
+  /** In narrow layouts they stand two by two. */
+  readonly mode: Mode;
 }
 
 export interface StagesEvents {
@@ -110,12 +111,16 @@ function place(e: HTMLElement, x: number, y: number, width: number, height: numb
 }
 
 /** How many stand in one row. */
-export function perRow(count: number, width: number): { each: number; gap: number; room: number } {
+export function perRow(
+  count: number,
+  width: number,
+  narrow: boolean,
+): { each: number; gap: number; room: number } {
   const lay = (each: number) => {
     const gap = each > 4 || width < 520 ? 24 : 32;
     return { each, gap, room: Math.min(MOST, Math.floor((width - gap * (each - 1)) / each)) };
   };
-  if (width <= NARROW) return lay(2);
+  if (narrow) return lay(2);
   return [count, Math.ceil(count / 2)].map(lay).find((f) => f.room >= LEAST) ?? lay(2);
 }
 
@@ -196,7 +201,7 @@ export class StagesView {
     if (!replay || !data || !look) return;
     this.width = this.row.clientWidth;
     if (this.width === 0) return;
-    const { each, gap, room } = perRow(replay.stages.length, this.width);
+    const { each, gap, room } = perRow(replay.stages.length, this.width, look.mode === "narrow");
     this.build(replay, each);
     this.row.style.gridTemplateColumns = Array(each).fill(`${room}px`).join(` ${gap}px `);
     let limit = 1;
