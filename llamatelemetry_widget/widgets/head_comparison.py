@@ -278,7 +278,7 @@ class HeadComparison(TelemetryWidget):
         left = proposal["trait"].name == "selected_layer"
         trace = self._traces[0 if left else -1]
         if proposal["value"] is None:
-            return self.selected_layer if left else None  # there is always a left head
+            return _none(left)
         try:
             told.find_layer(trace, proposal["value"], self._part)
         except LlamaTelemetryError as error:
@@ -289,7 +289,7 @@ class HeadComparison(TelemetryWidget):
     def _valid_head(self, proposal: Any) -> Any:
         head, left = proposal["value"], proposal["trait"].name == "selected_head"
         if head is None:
-            return self.selected_head if left else None
+            return _none(left)
         layer = self.selected_layer if left else self.other_layer
         layers = compared.with_attention(self._traces[0 if left else -1], self._part)
         most = max(own.heads for own in layers if layer in (None, own.layer))
@@ -567,6 +567,11 @@ def _as_head(x: Head | int | None, trace: Trace, part: str, side: str) -> Head |
     head = (int(x[0]), int(x[1])) if isinstance(x, tuple) else (int(x), 0)
     _exists(trace, head, part, side)
     return head
+
+
+def _none(left: bool) -> None:
+    if left:
+        raise traitlets.TraitError("a comparison always has a left head")
 
 
 def _exists(trace: Trace, head: Head, part: str, side: str) -> None:

@@ -56,7 +56,7 @@ def link(*widgets: TelemetryWidget) -> Link:
     """Let widgets share what is selected: layer and head, and tokens.
 
     They may show different traces. What a widget does not have (a layer of a deeper model, a token of a longer prompt)
-    frees its selection instead. `save_html` keeps the link in the file it writes.
+    frees its selection instead, where it can be free. `save_html` keeps the link in the file it writes.
 
     Parameters
     ----------
@@ -82,10 +82,11 @@ def link(*widgets: TelemetryWidget) -> Link:
 
 def _hand_on(source: TelemetryWidget, target: TelemetryWidget, unit: dict[str, Any]) -> None:
     names = [name for name in unit if source.has_trait(name) and target.has_trait(name)]
-    try:
-        _set(target, {name: getattr(source, name) for name in names})
-    except traitlets.TraitError:
-        _set(target, {name: unit[name] for name in names})
+    for values in ({name: getattr(source, name) for name in names}, {name: unit[name] for name in names}):
+        try:
+            return _set(target, values)
+        except traitlets.TraitError:
+            continue
 
 
 def _set(target: TelemetryWidget, values: dict[str, Any]) -> None:

@@ -86,6 +86,24 @@ def test_a_head_that_the_other_model_lacks_is_no_fault(trace, zoo_models, page, 
     assert page.complaints == []
 
 
+@pytest.mark.browser
+def test_grid_comparison_and_experts_of_one_trace_are_linked(zoo_models, page, tmp_path):
+    with lt.open_model(zoo_models / "qwen3moe.gguf") as mixture:
+        trace = mixture.trace(list(range(5, 45)), progress=False)
+    widgets = lt.AttentionGrid(trace), lt.HeadComparison(trace), lt.ExpertStrip(trace)
+    lt.save_html(tmp_path / "three.html", *widgets)
+    opened = page.open(tmp_path / "three.html")
+    layer, head = re.findall(r"\d+", click_a_head(opened, 0))
+    assert f"L{layer} H{head}" in section(opened, 1).inner_text()
+    assert f"Layer {layer}" in section(opened, 2).inner_text()
+    section(opened, 0).locator("[data-region=grid]").first.focus()
+    opened.keyboard.press("Escape")
+    opened.wait_for_timeout(300)
+    assert "Click a head to open it" in section(opened, 0).inner_text()
+    assert f"Layer {layer}" not in section(opened, 2).inner_text()
+    assert page.complaints == []
+
+
 def test_what_parts_have_in_common_stands_there_once():
     one, two = object(), object()
     same = b"0" * 1000

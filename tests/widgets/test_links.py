@@ -86,6 +86,20 @@ def test_three_follow_one_and_unlink_ends_it(trace):
     assert not any(grid.links for grid in grids)
 
 
+def test_grid_comparison_and_experts_follow_each_other(zoo_models):
+    with lt.open_model(zoo_models / "qwen3moe.gguf") as model:
+        trace = model.trace(list(range(5, 45)), progress=False)
+    grid, comparison, strip = lt.AttentionGrid(trace), lt.HeadComparison(trace), lt.ExpertStrip(trace)
+    lt.link(grid, comparison, strip)
+    comparison.select((0, 1))
+    assert (grid.locked, strip.selected_layer) == ((0, 1), 0)
+    strip.selected_layer, strip.selected_tokens = 2, [7]
+    assert (grid.locked, comparison.left) == ((2, 1), (2, 1))
+    assert grid.selected_tokens == comparison.selected_tokens == [7]
+    grid.select(None)
+    assert strip.selected_layer is None and comparison.left == (2, 1)  # a comparison always has a left head
+
+
 def test_what_cannot_be_linked_is_refused(pair):
     with pytest.raises(lt.LlamaTelemetryError, match="two widgets or more"):
         lt.link(pair[0])
