@@ -17,6 +17,7 @@ import numpy as np
 from .engine.client import IDLE_SECONDS, Engine
 from .engine.collector import Collector, GrowingCollector
 from .engine.generation import Generation
+from .engine.operators import OperatorGraph, operator_graph
 from .engine.running import RunningTrace, TraceEvent
 from .engine.wire import Message
 from .errors import CaptureUnavailable, LlamaTelemetryError, ModelFileError, PromptTooLong
@@ -207,7 +208,7 @@ class Model:
         kv_type: str = "f16",
         n_ubatch: int = 512,
         memory_budget: str | int = "2GB",
-        decoder_prompt: Sequence[int] | None = None,
+        decoder_prompt: str | Sequence[int] | None = None,
         n_predict: int = 0,
         progress: bool = True,
     ) -> Trace:
@@ -233,8 +234,9 @@ class Model:
             Tokens computed at once.
         memory_budget : str or int
             The most that the trace may take, e.g. ``"500MB"``; bytes as a number.
-        decoder_prompt : sequence of int, optional
-            Encoder-decoders: what the decoder is given; its start token by default.
+        decoder_prompt : str or sequence of int, optional
+            Encoder-decoders: what the decoder is given, as token ids or as text (its start token goes before it); by
+            default the start token alone.
         n_predict : int
             Let the model write so many tokens, always the likeliest, and trace them too (`generate` tells each).
         progress : bool
@@ -286,14 +288,18 @@ class Model:
         kv_type: str = "f16",
         n_ubatch: int = 512,
         memory_budget: str | int = "2GB",
-        decoder_prompt: Sequence[int] | None = None,
+        decoder_prompt: str | Sequence[int] | None = None,
     ) -> RunningTrace:
         """Start what `trace` does and return at once; the parameters are the same."""
         request = _trace_request("trace", layers, capture, logits, flash_attention, kv_type, n_ubatch, memory_budget)
         return RunningTrace(lambda emit: self._trace(prompt, decoder_prompt, request, emit))
 
     def _trace(
-        self, prompt: Prompt, decoder_prompt: Sequence[int] | None, request: Message, emit: Callable[[TraceEvent], None]
+        self,
+        prompt: Prompt,
+        decoder_prompt: str | Sequence[int] | None,
+        request: Message,
+        emit: Callable[[TraceEvent], None],
     ) -> Trace:
         ids, decoder_ids = self._prompt_ids(prompt, decoder_prompt)
         return self._collect(Collector, ids, decoder_ids, request, emit)
@@ -329,7 +335,7 @@ class Model:
         kv_type: str = "f16",
         n_ubatch: int = 512,
         memory_budget: str | int = "2GB",
-        decoder_prompt: Sequence[int] | None = None,
+        decoder_prompt: str | Sequence[int] | None = None,
     ) -> Generation:
         """Let the model continue a prompt, and keep what it does meanwhile.
 
@@ -381,7 +387,7 @@ class Model:
         return Generation(work, int(max_tokens))
 
     def _prompt_ids(
-        self, prompt: Prompt, decoder_prompt: Sequence[int] | None, more: int = 0
+        self, prompt: Prompt, decoder_prompt: str | Sequence[int] | None, more: int = 0
     ) -> tuple[list[int], list[int]]:
         ids = self._ids(prompt)
         if not ids:
@@ -399,11 +405,56 @@ class Model:
             )
         if not self._engine.facts.get("encoder_decoder"):
             return ids, []
-        start = self._engine.facts["decoder_start"]
-        return ids, [int(i) for i in decoder_prompt] if decoder_prompt is not None else [max(start, 0)]
+        start = max(self._engine.facts["decoder_start"], 0)
+        if decoder_prompt is None or isinstance(decoder_prompt, str):
+            return ids, [start, *self.tokenize(decoder_prompt or "", add_special=False)]
+        return ids, [int(i) for i in decoder_prompt]
+
+    def graph(
+        self,
+        prompt: Prompt = "The sea was calm.",
+        *,
+        repeats: int = 3,
+        flash_attention: Literal["auto", "on", "off"] = "auto",
+        kv_type: str = "f16",
+        decoder_prompt: str | Sequence[int] | None = None,
+    ) -> OperatorGraph:
+        """The compute graph that llama.cpp builds for a prompt, with the time of every operation.
+
+        Parameters
+        ----------
+        prompt, flash_attention, kv_type, decoder_prompt
+            As in `trace`; the whole prompt is computed at once.
+        repeats : int
+            Timed runs, each beside one without stops; 0 = no times.
+
+        Returns
+        -------
+        OperatorGraph
+            Operations, shapes, backends, edges. Times are those of operations that are run one by one: what starting
+            each costs is in them, so their sum is more than ``info["whole_seconds"]``, the same prompt without stops.
+        """
+        ids, decoder_ids = self._prompt_ids(prompt, decoder_prompt)
+        answer = self._request(
+            {
+                "do": "graph",
+                "ids": ids,
+                "decoder_ids": decoder_ids,
+                "flash_attention": flash_attention,
+                "kv_type": kv_type,
+                "repeats": int(repeats),
+            }
+        )
+        facts = {"model": self.info.name, "quant_type": self.info.quant_type, "repeats": int(repeats)}
+        return operator_graph(answer, {**facts, "device": self._engine.facts["device"]})
 
     def verify(
-        self, prompt: Prompt, *, kv_type: str = "f16", n_ubatch: int = 512, decoder_prompt: Sequence[int] | None = None
+        self,
+        prompt: Prompt,
+        *,
+        kv_type: str = "f16",
+        n_ubatch: int = 512,
+        decoder_prompt: str | Sequence[int] | None = None,
     ) -> pd.DataFrame:
         """Run a prompt without flash attention and compare the replay with llama.cpp's own scores and softmax.
 

@@ -351,7 +351,8 @@ class Capture:
 
     def _differences_of(self, s: Scored, row: int) -> Array:
         key = s.where.part, s.where.layer
-        return self.differences.setdefault(key, np.zeros((2, len(s.q)), np.float32))[row]
+        row_of: Array = self.differences.setdefault(key, np.zeros((2, len(s.q)), np.float32))[row]
+        return row_of
 
 
 def _unfused_formula(s: Scored, node: Tensor) -> None:

@@ -93,6 +93,7 @@ op_name_of = _declared(BASE, "ggml_op_name", C.c_char_p, C.c_int)
 unary_op = _declared(BASE, "ggml_get_unary_op", C.c_int, C.c_void_p)
 unary_name = _declared(BASE, "ggml_unary_op_name", C.c_char_p, C.c_int)
 n_bytes = _declared(BASE, "ggml_nbytes", C.c_size_t, C.c_void_p)
+buffer_name = _declared(BASE, "ggml_backend_buffer_name", C.c_char_p, C.c_void_p)
 is_host = _declared(BASE, "ggml_backend_buffer_is_host", C.c_bool, C.c_void_p)
 tensor_get = _declared(BASE, "ggml_backend_tensor_get", None, C.c_void_p, C.c_void_p, C.c_size_t, C.c_size_t)
 traits_of = _declared(BASE, "ggml_get_type_traits", C.POINTER(_Traits), C.c_int)
@@ -118,6 +119,12 @@ def params(tensor: Tensor, n: int) -> list[float]:
 def type_name(code: int) -> str:
     """What ggml calls a tensor type, e.g. ``q8_0``."""
     return bytes(traits_of(code).contents.type_name).decode()
+
+
+def place(tensor: Tensor) -> str:
+    """What the backend calls the buffer that a tensor lies in, e.g. ``CPU``; a view lies where its root lies."""
+    root = at(tensor.view_src) if tensor.view_src else tensor
+    return bytes(buffer_name(root.buffer)).decode() if root.buffer else ""
 
 
 def on_host(tensor: Tensor) -> bool:

@@ -252,7 +252,16 @@ class Context:
         numbers = [int(name.split("blk.")[1].split(".")[0]) for name in names]
         return max(numbers) + 1 if numbers else self.llama.n_layers
 
-    def run(self, part: str, ids: Sequence[int], start: int, outputs: Sequence[int], taps: Sequence[Tap] = ()) -> None:
+    def run(
+        self,
+        part: str,
+        ids: Sequence[int],
+        start: int,
+        outputs: Sequence[int],
+        taps: Sequence[Tap] = (),
+        record: bool = False,
+        timed: bool = False,
+    ) -> None:
         """Compute one ubatch.
 
         Parameters
@@ -267,8 +276,10 @@ class Context:
             Rows of the ubatch whose logits are wanted.
         taps : sequence of Tap
             Where to stop.
+        record, timed : bool
+            Keep the graph; stop after every node and keep its time (`Evaluation`).
         """
-        self.evaluation.begin(taps)
+        self.evaluation.begin(taps, record, timed)
         self._run(part, ids, start, outputs)
 
     def _run(self, part: str, ids: Sequence[int], start: int, outputs: Sequence[int]) -> None:

@@ -18,6 +18,7 @@ from ..wire import Disconnected, Message, Wire
 from . import ggml
 from .generate import Generate
 from .llama import Llama, quiet_log
+from .operators import GraphRun
 from .run import Run, template
 
 
@@ -125,6 +126,9 @@ class Worker:
 
     def _do_trace(self, request: Message, send: Any) -> None:
         Run(self._model(), request, send, self._stopped)()
+
+    def _do_graph(self, request: Message, _send: Any) -> dict[str, Any]:
+        return GraphRun(self._model(), request)()
 
     def _do_generate(self, request: Message, send: Any) -> None:
         Generate(self._model(), request, send, self._stopped)()

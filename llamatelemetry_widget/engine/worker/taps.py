@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes as C
 import re
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -48,9 +49,23 @@ class Evaluation:
         self._taps: dict[int, list[Tap]] = {}
         self._at = -1
         self._recorder: _Recorder | None = None
+        self._timed = False
+        self._started = 0.0
+        self.times: list[float] = []
 
-    def begin(self, taps: Iterable[Tap] = (), record: bool = False) -> None:
-        """Prepare for the next graph, i.e. the next call of `llama_decode` or `llama_encode` with one ubatch."""
+    def begin(self, taps: Iterable[Tap] = (), record: bool = False, timed: bool = False) -> None:
+        """Prepare for the next graph, i.e. the next call of `llama_decode` or `llama_encode` with one ubatch.
+
+        Parameters
+        ----------
+        taps : iterable of Tap
+            Where to stop.
+        record : bool
+            Keep the graph (`recorded`, `places`); nothing stops.
+        timed : bool
+            Stop after every node and keep its seconds in `times`; no taps then.
+        """
+        self._timed, self.times = timed, []
         self._taps = {}
         for tap in taps:
             self._taps.setdefault(tap.node.index, []).append(tap)
@@ -60,6 +75,10 @@ class Evaluation:
     def recorded(self) -> list[Node]:
         """The nodes of the graph that ran since `begin(record=True)`."""
         return self._recorder.nodes if self._recorder else []
+
+    def places(self) -> list[str]:
+        """The buffer that each recorded node lies in, as its backend calls it: ``CPU``, ``CUDA0``."""
+        return self._recorder.places if self._recorder else []
 
     def raise_error(self) -> None:
         """Raise what a tap raised."""
@@ -73,7 +92,13 @@ class Evaluation:
                 if self._recorder is not None:
                     self._recorder.add(address)
                     return False
+                if self._timed:
+                    self._started = time.perf_counter()
+                    return True
                 return self._at in self._taps and self._expected(address)
+            if self._timed:
+                self.times.append(time.perf_counter() - self._started)
+                return not self._cancelled()
             if self._cancelled():
                 return False
             tensor = ggml.at(address)
@@ -99,6 +124,7 @@ class _Recorder:
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []
+        self.places: list[str] = []
         self._by_address: dict[int, Node] = {}
         self._by_name: dict[str, Node] = {}
 
@@ -107,6 +133,7 @@ class _Recorder:
         tensor = ggml.at(address)
         node.src = [self._source(a) if a else None for a in tensor.src]
         self.nodes.append(node)
+        self.places.append(ggml.place(tensor))
         self._by_address[address] = self._by_name[node.name] = node
 
     def _source(self, address: int) -> Node:

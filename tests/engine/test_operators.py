@@ -1,0 +1,73 @@
+"""The operator graph: every weight of the file is in it, sources come first, layers fold, times are measured."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import llamatelemetry_widget as lt
+
+IDS = [5, 6, 7, 8, 9, 10]
+ZOO = [
+    "llama",
+    "gemma2",
+    "gemma3",
+    "gpt-oss",
+    "gpt2",
+    "mpt",
+    "qwen3moe",
+    "deepseek2",
+    "lfm2",
+    "mamba",
+    "bert",
+    "t5",
+    "wide",
+]
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_the_graph_reads_every_weight(zoo_model, name):
+    model = zoo_model(name)
+    graph = model.graph(IDS, repeats=1, decoder_prompt=[0, 1] if name == "t5" else None)
+    nodes, edges = graph.nodes, graph.edges
+    assert nodes.id.is_unique and edges.source.isin(nodes.id).all() and edges.target.isin(nodes.id).all()
+    order = nodes.set_index("id")["index"]
+    known = edges[edges.source.map(order).notna()]
+    assert (known.source.map(order) < known.target.map(order)).all()
+    weights = set(nodes[nodes.op == "WEIGHT"].name)
+    assert {node.tensor.name for node in model.tree.root.tensors} <= weights
+    layers = [node.layer for node in model.tree if node.kind == "layer"]
+    assert set(nodes.layer.dropna()) == set(layers)
+    runs = nodes[nodes["index"].notna()]
+    assert (runs.seconds >= 0).all() and runs.backend.str.startswith("CPU").all()
+    assert graph.layers.operations.sum() == len(runs)
+
+
+def test_flash_attention_is_one_operation_or_several(smollm2):
+    on, off = (smollm2.graph(IDS, repeats=0, flash_attention=flash).nodes for flash in ("on", "off"))
+    assert (on.op == "FLASH_ATTN_EXT").sum() == 30 and on[on.op == "FLASH_ATTN_EXT"].fused.all()
+    assert (off.op == "SOFT_MAX").sum() == 30 and (off.op == "FLASH_ATTN_EXT").sum() == 0
+    assert on.seconds.isna().all()
+
+
+def test_weights_stand_in_the_layer_of_their_name(smollm2):
+    nodes = smollm2.graph(IDS, repeats=0).nodes
+    own = nodes[(nodes.op == "WEIGHT") & nodes.name.str.startswith("blk.")]
+    assert (own.name.str.extract(r"blk\.(\d+)\.")[0].astype(int) == own.layer).all()
+    last = nodes[nodes["index"].notna()].iloc[-1]
+    assert last["name"] == "result_output" and last.stage == "output" and last["shape"][0] == smollm2.info.vocab_size
+    product = nodes[nodes.name == "ffn_gate-3"].iloc[0]
+    assert (product.op, product.layer, product["shape"][0]) == ("MUL_MAT", 3, 1536)
+
+
+def test_times_are_beside_the_run_without_stops(smollm2):
+    graph = smollm2.graph(list(range(100, 228)), repeats=3)
+    alone, whole = graph.nodes.seconds.sum(), graph.info["whole_seconds"]["self"]
+    assert np.isfinite(alone) and whole > 0 and graph.info["n_tokens"] == {"self": 128}
+    products = graph.nodes[graph.nodes.op == "MUL_MAT"].seconds.sum()
+    assert products > 0.5 * alone, "products are what a prompt costs"
+
+
+def test_a_file_without_weights_has_no_graph(zoo_model):
+    with pytest.raises(lt.ModelFileError, match="header alone"):
+        zoo_model("moe-large").graph(IDS)
