@@ -77,7 +77,7 @@ export class ProgressView {
     }
     const arrived =
       facts.done > 0 ? "finished layers are already clickable" : facts.message || "reading the prompt";
-    this.words.textContent = `${plural(facts.n_tokens, "token")} \u00b7 ${arrived}`;
+    this.words.textContent = `${plural(facts.n_now ?? facts.n_tokens, "token")} \u00b7 ${arrived}`;
   }
 
   /** Asks the kernel to stop; says so when it cannot hear. */

@@ -123,6 +123,7 @@ export class Stepper {
     const { first, last } = this;
     const at = Math.max(first, Math.min(last, to));
     this.at = at === last ? null : at;
+    this.slider.value = String(at);
     this.moved(this.at);
   }
 
