@@ -108,7 +108,9 @@ class Histogram {
         ? `Rank by ${label.toLowerCase()}`
         : `Use ${label.toLowerCase()} for the bars and for Ranked`,
     });
-    this.range.textContent = rangeText(this.current, lo, hi);
+    const empty = data.facts.phase === "done" && data.column(key).every((v) => Number.isNaN(v));
+    this.range.textContent = empty ? "\u2013" : rangeText(this.current, lo, hi);
+    this.range.title = empty ? "No head has a value here" : "";
     this.bars(data, state);
     const at = (v: number) => Math.max(0, Math.min(100, ((v - lo) / (hi - lo || 1)) * 100));
     this.brush.hidden = mine === undefined;

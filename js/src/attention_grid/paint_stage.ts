@@ -102,7 +102,7 @@ export interface StagePicture {
 }
 
 export function paintStage(canvas: HTMLCanvasElement, p: StagePicture): void {
-  const ctx = canvas.getContext("2d");
+  const ctx = canvas.getContext("2d", { willReadFrequently: true });
   if (!ctx) return;
   const { geometry: g, ratio, matrix } = p;
   canvas.width = g.width;

@@ -304,9 +304,13 @@ export class AttentionGridView {
   }
 
   private chosenStatistic(): string {
-    const keys = this.data.facts.statistics.map((s) => s.key);
-    const wanted = this.state.sort !== "layer" ? this.state.sort : this.statistic;
-    return keys.includes(wanted) ? wanted : (keys[0] ?? "");
+    const { data, state } = this;
+    const keys = data.facts.statistics.map((s) => s.key);
+    if (state.sort !== "layer" && keys.includes(state.sort)) return state.sort;
+    const told = (key: string) =>
+      data.facts.phase !== "done" || data.column(key).some((v) => !Number.isNaN(v));
+    if (keys.includes(this.statistic) && told(this.statistic)) return this.statistic;
+    return keys.find(told) ?? keys[0] ?? "";
   }
 
   private watchSize(): void {
