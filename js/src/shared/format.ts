@@ -60,3 +60,28 @@ export function running(token: string): string {
 export function plural(n: number, word: string): string {
   return `${count(n)} ${word}${n === 1 ? "" : "s"}`;
 }
+
+/** Bytes in decimal units, three figures: "832 B", "2.3 kB", "652 kB", "98.4 MB". */
+export function bytes(value: number): string {
+  if (!Number.isFinite(value)) return DASH;
+  const sign = value < 0 ? MINUS : "";
+  let rest = Math.abs(value);
+  if (rest < 999.5) return `${sign}${Math.round(rest)}\u202fB`;
+  for (const unit of ["kB", "MB", "GB", "TB"]) {
+    rest /= 1000;
+    if (rest < 999.5 || unit === "TB") return `${sign}${rest.toFixed(rest < 99.95 ? 1 : 0)}\u202f${unit}`;
+  }
+  return DASH;
+}
+
+/** A large count in words: "885 k", "134.5 M". */
+export function amount(value: number): string {
+  if (value < 9999.5) return count(value);
+  for (const [unit, size] of [
+    ["T", 1e12],
+    ["G", 1e9],
+    ["M", 1e6],
+  ] as const)
+    if (value >= 0.99995 * size) return `${(value / size).toFixed(1)}\u202f${unit}`;
+  return `${Math.round(value / 1000)}\u202fk`;
+}
