@@ -109,11 +109,7 @@ export function paintStage(canvas: HTMLCanvasElement, p: StagePicture): void {
   canvas.height = g.height;
   canvas.style.width = `${g.width / ratio}px`;
   canvas.style.height = `${g.height / ratio}px`;
-  ctx.fillStyle = css(p.theme.paper);
-  ctx.fillRect(0, 0, g.width, g.height);
-  ctx.fillStyle = hatching(ctx, p.theme, ratio * HATCH) ?? css(p.theme.plate);
-  ctx.fillRect(0, 0, g.width, g.height);
-  const image = ctx.getImageData(0, 0, g.width, g.height);
+  const image = ctx.createImageData(g.width, g.height);
   const target = new Uint32Array(image.data.buffer);
   const table = pixels(p.ramp, p.theme.paper);
   const [paper, dash] = [pixel(p.theme.paper), pixel(p.theme.ink3)];
@@ -132,4 +128,8 @@ export function paintStage(canvas: HTMLCanvasElement, p: StagePicture): void {
     }
   }
   ctx.putImageData(image, 0, 0);
+  // What is masked has no pixels yet: the hatching shows through from behind.
+  ctx.globalCompositeOperation = "destination-over";
+  ctx.fillStyle = hatching(ctx, p.theme, ratio * HATCH) ?? css(p.theme.plate);
+  ctx.fillRect(0, 0, g.width, g.height);
 }

@@ -92,6 +92,7 @@ export class Plate {
   private state: PlateState | null = null;
   private replay: Replay | null = null;
   private reading: Reading | null = null;
+  private stepped: Cell | null = null;
   private whole: Viewport = wholeOf(0, 0);
   private view: Viewport = this.whole;
   /** Viewports that Esc goes back to. */
@@ -170,6 +171,7 @@ export class Plate {
     this.state = state;
     this.replay = replay;
     this.reading = reading;
+    this.stepped = null;
     const rows = replay?.rows ?? data.facts.query_tokens?.length ?? data.facts.n_tokens;
     const whole = wholeOf(rows, replay?.keys ?? data.facts.n_tokens);
     // Another head of the same text is looked at in the same place.
@@ -187,7 +189,8 @@ export class Plate {
     if (event.key === "+" || event.key === "=") return this.zoom(2);
     if (event.key === "-") return this.zoom(0.5);
     if (event.key === "0") return this.look(this.whole, false);
-    const { query, key } = reading;
+    // Keys come faster than frames: each steps from where the one before it went.
+    const [query, key] = this.stepped ?? [reading.query, reading.key];
     const last = replay.keys - 1;
     const goals: Record<string, [number, number]> = {
       ArrowLeft: [query, key - 1],
@@ -203,6 +206,7 @@ export class Plate {
     if (!goal) return false;
     const q = Math.max(0, Math.min(replay.rows - 1, goal[0]));
     const k = Math.max(0, Math.min(last, goal[1]));
+    this.stepped = [q, k];
     this.events.choose([q, k]);
     return true;
   }
