@@ -289,7 +289,7 @@ describe("VectorsView", () => {
     view.show(gridData(), head.replay, [23, 6], look());
     const score = signed(head.stage("scores")[23 * 24 + 6]!);
     expect(view.element.textContent).toContain(`Σ = ${score}`);
-    expect(view.element.textContent).toContain("key of KV head 1, shared by H3–H5");
+    expect(view.element.textContent).toContain("element by element · KV head 1, shared by H3–H5");
     const q = head.replay.query(23);
     const k = head.replay.key(6);
     const press = (key: string) => view.key(new KeyboardEvent("keydown", { key }));

@@ -172,7 +172,7 @@ def test_stages_of_other_models(zoo, pictures, name, layer, head, more, words):
 def test_the_vectors_sum_to_the_score(opened, grid):
     lock(opened, grid, "grid", *LAMP, [23, 6])
     vectors = grid.detail.locator(".lt-vectors")
-    expect(vectors.locator("h4")).to_contain_text("64 numbers each · key of KV head 1, shared by H3–H5")
+    expect(vectors.locator("h4")).to_contain_text("element by element · KV head 1, shared by H3–H5")
     total = vectors.locator(".lt-vectors-rows b").inner_text().removeprefix("Σ = ")
     assert total == shown(grid)["scores"]
     strip = vectors.locator("canvas").nth(2)

@@ -66,7 +66,7 @@ export class VectorsView {
       ]),
     );
     this.element.append(
-      h("h4", { class: "lt-one-line" }, h("b", {}, "Query times key, element by element"), this.note),
+      h("h4", { class: "lt-one-line" }, h("b", {}, "Query times key"), this.note),
       this.rows,
       this.readOut,
     );
@@ -107,7 +107,7 @@ export class VectorsView {
     const facts = data.layer(head.layer);
     const share = facts ? Math.floor(facts.heads / Math.max(1, facts.kv_heads)) : 1;
     const shared = share > 1 ? `, shared by H${head.kv * share}\u2013H${head.kv * share + share - 1}` : "";
-    this.note.textContent = `${replay.size} numbers each \u00b7 key of KV head ${head.kv}${shared}`;
+    this.note.textContent = `element by element \u00b7 KV head ${head.kv}${shared}`;
     this.names[0]!.replaceChildren("q ", queryName(data, query));
     this.names[1]!.replaceChildren("k ", tokenName(data, key));
     this.names[2]!.replaceChildren("q \u00d7 k");
