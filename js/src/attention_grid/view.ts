@@ -538,10 +538,12 @@ export class AttentionGridView {
       beside: layout.beside,
     };
     if (this.detailed?.data === data && sameFields(this.detailed.state, wanted)) return;
-    const stays = this.detailed?.state.head.index === head.index && this.detailed.state.width === width;
+    const old = this.detailed?.state;
+    const stays =
+      old?.head.index === head.index && old.width === width && old.status.kind === wanted.status.kind;
     this.detailed = { data, state: wanted };
     this.detail.show(data, wanted);
-    this.keepHeight(stays && this.data.facts.generated !== undefined);
+    this.keepHeight(stays && this.data.facts.n_now !== undefined);
   }
 
   /** The locked head stands on the screen with exact values. */
