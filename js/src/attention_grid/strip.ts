@@ -258,10 +258,15 @@ export class TextStrip {
     line.style.top = `${i * this.type.line}px`;
     for (let t = starts[i]!; t < end; t++) {
       const odd = (this.data?.facts.kinds[t] ?? "normal") !== "normal";
+      const written = t >= (this.data?.facts.generated ?? Number.POSITIVE_INFINITY) && this.data?.same;
       const name = names[t]!;
       const span = h(
         "bdi",
-        { role: "option", class: odd ? "lt-word lt-odd" : "lt-word", "data-token": t },
+        {
+          role: "option",
+          class: `lt-word${odd ? " lt-odd" : ""}${written ? " lt-written" : ""}`,
+          "data-token": t,
+        },
         t === starts[i] && !odd ? name.replace(/^ (?=.)/, "") : name,
       );
       setProps(span, { "aria-setsize": names.length, "aria-posinset": t + 1 });
@@ -312,7 +317,9 @@ export class TextStrip {
             " looks, in the text",
           )
         : h("b", {}, `${TOKEN_COLOURS[this.by].label} of each token`);
-    this.heading.replaceChildren(title, h("span", {}, words));
+    const written =
+      data.facts.generated !== undefined && data.same ? " \u00b7 overlined: the model\u2019s own" : "";
+    this.heading.replaceChildren(title, h("span", {}, words + written));
     this.text.setAttribute("aria-label", `Tokens: choose which one looks. Now ${label} ${reading.query}`);
   }
 
