@@ -6,24 +6,20 @@ move to other places. Counted is all script of a frame, the pointer's listeners 
 
 from __future__ import annotations
 
-import os
-import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import llamatelemetry_widget as lt
 
-from .figure import Figure, Skipped
-from .paint import FLAGS
+from . import chromium
+from .figure import Figure
 
 ZOO = Path(__file__).parents[1] / "tests/data/zoo/models"
 MODELS = {"1024": ("wide", 256), "deep": ("deep", 128)}
-GOAL = 1000 / 60
-VIEW = {"width": 1280, "height": 1000}
+ROUNDS, PAINT, FRAME = 3, 300.0, 1000 / 60  # ms
 
 #: Before the page's own script: every callback of a frame is timed.
 TIMED = """
@@ -114,7 +110,7 @@ def measure(page: Any, steps: str) -> Pace:
 
 def open_timed(browser: Any, path: Path, ratio: float = 1) -> Any:
     """A page in which frames can be measured, once it is drawn."""
-    page = browser.new_page(viewport=VIEW, device_scale_factor=ratio)
+    page = browser.new_page(viewport=chromium.VIEW, device_scale_factor=ratio)
     page.add_init_script(TIMED)
     page.goto(path.as_uri())
     page.locator(".lt-ag").wait_for()
@@ -131,34 +127,33 @@ def export(path: Path, name: str, tokens: int) -> None:
 
 
 def figures() -> Iterator[Figure]:
-    """Script of a frame; all work of the page in it, and the frames a second, explain it."""
-    with tempfile.TemporaryDirectory() as folder, launch() as browser:
+    """Best of several pages: end of the first paint, script of a frame; work of a frame and its rate explain it."""
+    with tempfile.TemporaryDirectory() as folder, chromium.launch() as browser:
         for label, (model, tokens) in MODELS.items():
             path = Path(folder) / f"{model}.html"
             export(path, model, tokens)
+            painted = min(_painted(browser, path) - chromium.empty(browser, folder) for _ in range(ROUNDS))
+            goal = f"<= {PAINT:g} ms over an empty page"
+            yield Figure(f"first_paint_{label}", painted, "ms", painted / PAINT, "empty-page", goal, painted <= PAINT)
             for name, steps in (("filter", FILTER), ("sort", SORT)):
-                page = open_timed(browser, path)
-                pace = measure(page, steps)
-                page.close()
-                title, goal = f"frame_{name}_{label}", f"<= {GOAL:.1f} ms"
-                yield Figure(title, pace.script, "ms", pace.script / GOAL, "60 Hz", goal, pace.script <= GOAL)
+                pace = min((_run(browser, path, steps) for _ in range(ROUNDS)), key=lambda pace: pace.script)
+                title, goal, ratio = f"frame_{name}_{label}", f"<= {FRAME:.1f} ms", pace.script / FRAME
+                yield Figure(title, pace.script, "ms", ratio, "60 Hz", goal, ratio <= 1)
                 yield Figure(f"{title}_work", pace.work, "ms", None, "-")
                 yield Figure(f"{title}_rate", pace.rate, "1/s", None, "-")
 
 
-@contextmanager
-def launch() -> Iterator[Any]:
-    """A headless Chromium."""
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        raise Skipped("playwright is not installed") from None
-    browser = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-    if browser is None:
-        raise Skipped("no Chromium found: install it, or set CHROMIUM to its path")
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=browser, args=[*FLAGS, "--no-first-run"])
-        try:
-            yield launched
-        finally:
-            launched.close()
+def _painted(browser: Any, path: Path) -> float:
+    """End of the first paint, in ms since navigation."""
+    page = browser.new_page(viewport=chromium.VIEW)
+    page.goto(path.as_uri())
+    drawn = chromium.entry(page, "lt:first-paint")
+    page.close()
+    return drawn["start"] + drawn["duration"]
+
+
+def _run(browser: Any, path: Path, steps: str) -> Pace:
+    page = open_timed(browser, path)
+    pace = measure(page, steps)
+    page.close()
+    return pace
