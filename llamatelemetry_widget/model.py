@@ -24,7 +24,7 @@ from .errors import CaptureUnavailable, LlamaTelemetryError, ModelFileError, Pro
 from .models.find import resolve
 from .models.header import read_header
 from .models.info import ModelInfo, model_info
-from .models.tree import ModelTree, model_tree
+from .models.tree import ModelTree, TreeNode, model_tree
 from .trace import Trace
 
 if TYPE_CHECKING:
@@ -448,6 +448,68 @@ class Model:
         facts = {"model": self.info.name, "quant_type": self.info.quant_type, "repeats": int(repeats)}
         return operator_graph(answer, {**facts, "device": self._engine.facts["device"]})
 
+    def tensor_stats(self, name: str) -> dict[str, Any]:
+        """What the weights of one tensor are, expanded from its quant type in the worker.
+
+        Parameters
+        ----------
+        name : str
+            As in the file, e.g. ``"blk.0.ffn_down.weight"``.
+
+        Returns
+        -------
+        dict
+            ``count``, ``not_finite``, ``min``, ``max``, ``mean``, ``std``, ``rms``, ``zeros`` (how many),
+            ``outliers`` (more than 6 standard deviations from the mean), ``histogram`` (int64 (64,)) and its ``edges``
+            (65,). Only the first two where no weight is finite.
+
+        Raises
+        ------
+        LlamaTelemetryError
+            There is no such tensor, or its type cannot be expanded.
+        """
+        answer = self._request({"do": "tensor_stats", "tensor": self._stored(name)})
+        return {key: value for key, value in answer.items() if key not in ("kind", "run", "fd")}
+
+    def weight_error(self, other: Model) -> pd.DataFrame:
+        """How far another file's weights are from this one's, tensor by tensor.
+
+        Parameters
+        ----------
+        other : Model
+            Another quantization of the same model. This one is the reference.
+
+        Returns
+        -------
+        DataFrame
+            One row per tensor of either file, the largest relative error first: ``tensor``, ``layer``, ``type_a``,
+            ``type_b``, ``bytes_a``, ``bytes_b``, ``rmse``, ``relative`` (RMSE over the RMS of this file's weights),
+            ``cosine``, ``note`` (why there is no error: only in one file, other shape, a type that cannot be expanded).
+        """
+        import pandas as pd
+
+        mine, theirs = ({n.tensor.name: n for n in m.tree.root.tensors if n.tensor} for m in (self, other))
+        rows = [_pair(name, mine.get(name), theirs.get(name)) for name in dict.fromkeys([*mine, *theirs])]
+        both = [row for row in rows if not row["note"]]
+        pairs = [[self._stored(row["tensor"]), other._stored(row["tensor"])] for row in both]
+        answer = self._request({"do": "weight_error", "pairs": pairs}) if pairs else {"errors": []}
+        for row, errors in zip(both, answer["errors"], strict=True):
+            row |= errors
+        columns = ["tensor", "layer", "type_a", "type_b", "bytes_a", "bytes_b", "rmse", "relative", "cosine", "note"]
+        frame: pd.DataFrame = pd.DataFrame(rows, columns=columns).astype({"layer": "Int64"})
+        return frame.sort_values("relative", ascending=False, kind="stable", ignore_index=True)
+
+    def _stored(self, name: str) -> Message:
+        """Where a tensor lies, for the worker."""
+        node = next((n for n in self.tree.root.tensors if n.tensor is not None and n.tensor.name == name), None)
+        if node is None or node.tensor is None:
+            raise LlamaTelemetryError(f"this model has no tensor {name!r}: model.tree.nodes lists them")
+        t = node.tensor
+        if t.n_bytes is None:
+            raise LlamaTelemetryError(f"{name} is of {t.type_name}, which nobody here can expand")
+        path = os.fspath(self.info.shards[t.shard] if self.info.shards else self.info.path)
+        return {"path": path, "offset": t.offset, "type": t.type_code, "n_weights": t.n_weights, "width": t.shape[0]}
+
     def verify(
         self,
         prompt: Prompt,
@@ -511,6 +573,28 @@ def _trace_request(
         "kv_type": kv_type,
         "n_ubatch": int(n_ubatch),
         "memory_budget": parse_bytes(memory_budget),
+    }
+
+
+def _pair(name: str, a: TreeNode | None, b: TreeNode | None) -> dict[str, Any]:
+    """A tensor in two files, and why their weights cannot be compared, where they cannot."""
+    one, two = a and a.tensor, b and b.tensor
+    either = a or b
+    note = ""
+    if one is None or two is None:
+        note = "only in the other file" if one is None else "only in this file"
+    elif one.shape != two.shape:
+        note = f"other shape: {one.shape} and {two.shape}"
+    elif one.n_bytes is None or two.n_bytes is None:
+        note = "a type that cannot be expanded"
+    return {
+        "tensor": name,
+        "layer": None if either is None else either.layer,
+        "type_a": one and one.type_name,
+        "type_b": two and two.type_name,
+        "bytes_a": a and a.n_bytes,
+        "bytes_b": b and b.n_bytes,
+        "note": note,
     }
 
 

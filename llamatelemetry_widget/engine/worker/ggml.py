@@ -164,7 +164,7 @@ def read(tensor: Tensor, axis: int = 1, start: int = 0, stop: int | None = None)
     span = sum((n - 1) * b for n, b in zip(ne, nb, strict=True)) + dtype.itemsize
     memory = _span(tensor, offset, span)
     view: Array = np.ndarray(ne[::-1], dtype, memory, 0, nb[::-1])
-    return np.array(view) if plain else _expand(np.ascontiguousarray(view), traits, width)
+    return np.array(view) if plain else expand(np.ascontiguousarray(view), traits, width)
 
 
 def _span(tensor: Tensor, offset: int, size: int) -> Any:
@@ -175,7 +175,7 @@ def _span(tensor: Tensor, offset: int, size: int) -> Any:
     return copy
 
 
-def _expand(rows: Array, traits: _Traits, width: int) -> Array:
+def expand(rows: Array, traits: _Traits, width: int) -> Array:
     """Quantized or BF16 rows of bytes as float32, by ggml's own function."""
     out = np.empty((*rows.shape[:-1], width), np.float32)
     if not traits.to_float:

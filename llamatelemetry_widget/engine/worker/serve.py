@@ -20,6 +20,7 @@ from .generate import Generate
 from .llama import Llama, quiet_log
 from .operators import GraphRun
 from .run import Run, template
+from .weights import tensor_stats, weight_error
 
 
 class Worker:
@@ -129,6 +130,16 @@ class Worker:
 
     def _do_graph(self, request: Message, _send: Any) -> dict[str, Any]:
         return GraphRun(self._model(), request)()
+
+    def _do_tensor_stats(self, request: Message, _send: Any) -> dict[str, Any]:
+        return tensor_stats(request["tensor"], self._stopped)
+
+    def _do_weight_error(self, request: Message, send: Any) -> dict[str, Any]:
+        found = []
+        for done, (a, b) in enumerate(request["pairs"], 1):
+            found.append(weight_error(a, b, self._stopped))
+            send({"kind": "progress", "stage": "weights", "done": done, "total": len(request["pairs"])})
+        return {"errors": found}
 
     def _do_generate(self, request: Message, send: Any) -> None:
         Generate(self._model(), request, send, self._stopped)()
