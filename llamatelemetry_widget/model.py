@@ -496,8 +496,9 @@ class Model:
         for row, errors in zip(both, answer["errors"], strict=True):
             row |= errors
         columns = ["tensor", "layer", "type_a", "type_b", "bytes_a", "bytes_b", "rmse", "relative", "cosine", "note"]
-        frame: pd.DataFrame = pd.DataFrame(rows, columns=columns).astype({"layer": "Int64"})
-        return frame.sort_values("relative", ascending=False, kind="stable", ignore_index=True)
+        frame = pd.DataFrame(rows, columns=columns).astype({"layer": "Int64"})
+        ordered: pd.DataFrame = frame.sort_values("relative", ascending=False, kind="stable", ignore_index=True)
+        return ordered
 
     def _stored(self, name: str) -> Message:
         """Where a tensor lies, for the worker."""
@@ -578,7 +579,7 @@ def _trace_request(
 
 def _pair(name: str, a: TreeNode | None, b: TreeNode | None) -> dict[str, Any]:
     """A tensor in two files, and why their weights cannot be compared, where they cannot."""
-    one, two = a and a.tensor, b and b.tensor
+    one, two = (None if node is None else node.tensor for node in (a, b))
     either = a or b
     note = ""
     if one is None or two is None:

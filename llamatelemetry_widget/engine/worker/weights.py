@@ -53,7 +53,8 @@ class Stored:
             return data.view(np.float32)
         if self._type == ggml.F16:
             return data.view(np.float16).astype(np.float32)
-        return ggml.expand(data.reshape(1, -1), self.traits, stop - start)[0]
+        rows: Array = ggml.expand(data.reshape(1, -1), self.traits, stop - start)[0]
+        return rows
 
 
 def _spans(count: int, width: int, cancelled: Callable[[], bool]) -> Iterator[tuple[int, int]]:
