@@ -257,6 +257,34 @@ def test_labels_of_the_axes_choose_and_add(opened, grid):
     opened.becomes("[grid.selected_tokens[0], grid.selected_tokens[-1]]", [20, 23])
 
 
+def test_a_long_head_of_a_windowed_model(lab, module_context, record, pictures):
+    """Gemma, 1300 tokens: stages are tiles, the cell's values exact, what lies outside the window is paper."""
+    text = f"text = 60 * ({PROMPT!r} + '. ')"
+    cells = (
+        f"import llamatelemetry_widget as lt\n{text}\nmodel = lt.open_model('gemma3-270m')",
+        "trace = model.trace(text, layers=range(6), progress=False)\ngrid = lt.AttentionGrid(trace)\ngrid",
+    )
+    notebook = Notebook.write(lab, module_context, "stages-long", *cells)
+    try:
+        notebook.run_all(120)
+        grid = notebook.grid()
+        assert notebook.kernel.value("len(trace.tokens)") > 1024
+        for layer, words in ((0, "window 512 · future = −∞"), (5, "future = −∞")):
+            lock(notebook, grid, "grid", layer, 1, [1200, 900])
+            expect(grid.detail.locator(".lt-waiting")).to_have_count(0, timeout=20_000)
+            agrees(notebook, grid, "trace", layer, 1, (1200, 900))
+            assert grid.detail.locator(".lt-stage-op").nth(2).text_content() == words
+            for stage in range(4):
+                assert sum(count > 1 for count in grid.tiles(6, 6, canvas(grid, stage))) > 12
+            expect(grid.detail.locator(".lt-vectors h4")).to_contain_text("KV head 0, shared by H0–H3")
+            grid.photograph(pictures / f"stages-long-{layer}.png")
+        canvas(grid, 3).scroll_into_view_if_needed()
+        notebook.page.mouse.move(*cell_of(canvas(grid, 3), 600, 300, 1300))
+        expect(grid.detail.locator(".lt-stage-hover:visible")).to_have_count(4)
+    finally:
+        notebook.close()
+
+
 @pytest.mark.parametrize("width", (1100, 600))
 @pytest.mark.parametrize("theme", ("light", "dark"))
 def test_looks_as_it_should(opened, grid, pictures, width, theme):
