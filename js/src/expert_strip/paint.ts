@@ -271,7 +271,7 @@ function gutter(
 ): void {
   const { theme } = look;
   const right = layout.gutter - 10;
-  const every = Math.max(1, Math.ceil(12 / layout.row));
+  const every = Math.max(1, Math.ceil(11 / layout.row));
   const letters = Math.max(4, Math.floor((right - 2) / 7));
   const locked = look.token === null ? -1 : drawnRow(data, layout, look.token);
   ctx.textAlign = "right";
