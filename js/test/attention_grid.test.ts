@@ -160,12 +160,27 @@ describe("layout", () => {
         }
   });
 
-  test("32 x 32 heads stand beside their detail in 15 to 20 px cells, every 4th named", () => {
-    const l = layoutGrid(shaped(Array.from({ length: 32 }, (_, i) => layer(i, 32, 8))), 1084);
+  const square = shaped(Array.from({ length: 32 }, (_, i) => layer(i, 32, 8)));
+  const deep = shaped(Array.from({ length: 420 }, (_, i) => layer(i, 2, 1)));
+
+  test("32 x 32 heads stand beside their detail in one band, every 4th named", () => {
+    const l = layoutGrid(square, 1084);
     expect(l.beside).toBe(true);
-    expect(l.pitch).toBeGreaterThanOrEqual(15);
-    expect(l.pitch).toBeLessThanOrEqual(20);
+    expect(l.bands.length).toBe(1);
     expect([l.nameColumns, l.nameRows]).toEqual([4, 4]);
+  });
+
+  test.each([
+    [square, 1052, 1],
+    [square, 568, 1],
+    [square, 344, 2],
+    [deep, 1052, 7],
+    [deep, 568, 13],
+  ])("a thousand heads have cells of 15 to 20 px", (data, width, bands) => {
+    const l = layoutGrid(data, width);
+    expect(l.cell).toBeGreaterThanOrEqual(15);
+    expect(l.cell).toBeLessThanOrEqual(20);
+    expect(l.bands.length).toBe(bands);
   });
 
   test("every point of a cell hits its head", () => {
@@ -206,6 +221,20 @@ describe("matrix", () => {
     for (let i = 0; i < 64; i++) codes[i * 64 + i] = 200;
     const small = maxReduce(codes, 64, 64, 16, 16);
     for (let i = 0; i < 16; i++) expect(small[i * 16 + i]).toBe(200);
+  });
+
+  test("sizes that do not divide lose nothing, and rows that are not there count for nothing", () => {
+    const codes = Uint8Array.from({ length: 31 * 29 }, (_, i) => (i * 37) % 251);
+    const small = maxReduce(codes, 31, 29, 15, 15);
+    const slow = new Uint8Array(15 * 15);
+    codes.forEach((c, i) => {
+      const at = Math.floor((Math.floor(i / 29) * 15) / 31) * 15 + Math.floor(((i % 29) * 15) / 29);
+      slow[at] = Math.max(slow[at]!, c);
+    });
+    expect(small).toEqual(slow);
+    const part = maxReduce(codes, 31, 29, 15, 15, 10);
+    expect(Math.max(...part.subarray(5 * 15))).toBe(0);
+    expect(part.subarray(0, 4 * 15)).toEqual(slow.subarray(0, 4 * 15));
   });
 
   test("cells are whole device pixels and every one can be hit", () => {

@@ -39,14 +39,15 @@ export class ProgressView {
   }
 
   show(facts: Facts): void {
-    const computing = facts.phase === "computing" || facts.phase === "generating";
+    // A page that was exported meanwhile has nothing to wait for.
+    const computing = facts.live && (facts.phase === "computing" || facts.phase === "generating");
     if (!computing) {
       this.since = 0;
       this.asked = false;
       this.quiet.stop();
       this.answer.stop();
     }
-    this.element.hidden = facts.phase === "done" || facts.phase === "error";
+    this.element.hidden = !computing && facts.phase !== "cancelled";
     this.line.hidden = this.button.hidden = !computing;
     if (facts.phase === "cancelled") {
       const where = facts.total > 0 ? ` after ${count(facts.done)} of ${plural(facts.total, "layer")}` : "";
