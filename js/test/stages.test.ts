@@ -90,6 +90,8 @@ describe("words and numbers of stages", () => {
     expect(stageValue(replay, "scaled", 3, 9)).not.toContain("∞");
     expect(stageValue(replay, "masked", 3, 9)).toBe("−∞");
     expect(stageValue(replay, "softmax", 3, 9)).toBe("0");
+    const least = head.stage("softmax").reduce((m, w, i, all) => (w < all[m]! ? i : m), 0);
+    expect(stageValue(replay, "softmax", Math.floor(least / 24), least % 24)).toMatch(/^\de−\d+$/);
   });
 
   test("a sink takes what the row leaves", () => {

@@ -1,6 +1,6 @@
 // What happens from stage to stage, in the model's own numbers, and how a stage's value is written.
 // In: a head's constants, its layer's mask. Out: short words under each picture, numbers above it.
-import { smallWeight } from "../shared/format";
+import { weight } from "../shared/format";
 import type { LayerFacts } from "./data";
 import type { HeadFacts, Replay } from "./replay";
 
@@ -72,8 +72,14 @@ function masking(facts: HeadFacts, mask: LayerFacts["mask"]): string {
 export function stageValue(replay: Replay, stage: string, query: number, key: number): string {
   const value = replay.value(stage, query, key);
   const unseen = Number.isNaN(value) && !replay.visible(query, key);
-  if (stage === "softmax") return unseen ? "0" : smallWeight(value);
+  if (stage === "softmax") return unseen ? "0" : shortWeight(value);
   return signed(unseen ? Number.NEGATIVE_INFINITY : value);
+}
+
+/** A weight with three digits; a tiny one by its power of ten. */
+function shortWeight(value: number): string {
+  if (!(value > 0 && value < 0.0005)) return weight(value);
+  return value.toExponential(0).replace("-", MINUS);
 }
 
 /** The share of a row that its sink takes; NaN where the head has none. */

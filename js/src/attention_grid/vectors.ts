@@ -190,7 +190,7 @@ export class VectorsView {
     this.readOut.replaceChildren(
       "largest: ",
       ...most,
-      ` \u00b7 half of \u03a3|q \u00d7 k| from ${half(product)} of ${product.length}`,
+      ` \u00b7 half of \u03a3|q \u00d7 k|: ${half(product)} of ${product.length}`,
     );
   }
 }
