@@ -78,7 +78,7 @@ def draw(facts: Mapping[str, Any], table: Array, matrices: Sequence[Array], look
 
 def _header(picture: Picture, facts: Mapping[str, Any], subtitle: str) -> int:
     picture.texts.append(Text(MARGIN, 28, facts["title"], 15, "ink", bold=True))
-    picture.texts.append(Text(MARGIN + 142, 28, subtitle, 13, "ink2"))
+    picture.texts.append(Text(MARGIN + 152, 28, subtitle, 13, "ink2"))
     y = 46
     for side in facts["sides"]:
         picture.texts.append(Text(MARGIN, y, f"● {side['provenance']}", 11, "ink3"))
@@ -178,7 +178,8 @@ def _matrices(picture: Picture, facts: Mapping[str, Any], matrices: Sequence[Arr
     rows, keys = facts["rows"], facts["keys"]
     shown = [m[:rows, :keys] for m in matrices] if together else list(matrices)
     sides = (facts["sides"][0], look.left), (facts["sides"][-1], look.right)
-    titles = [f"{side['label']} · L{layer} H{head}".removeprefix(" · ") for side, (layer, head) in sides]
+    one = len(facts["sides"]) == 1
+    titles = [f"L{layer} H{head}" + ("" if one else f" · {side['label']}") for side, (layer, head) in sides]
     bottom = y
     for at, (matrix, title) in enumerate(zip(shown, titles, strict=True)):
         x = MARGIN + at * (_MATRIX + 24)
@@ -245,11 +246,11 @@ def _number(value: float) -> str:
 
 def _heading(picture: Picture, x: int, y: int, name: str, words: str) -> None:
     picture.texts.append(Text(x, y, name, 12, "ink", bold=True))
-    picture.texts.append(Text(x + 12 + 7 * len(name), y, words, 11, "ink3"))
+    picture.texts.append(Text(x + 12 + 7.4 * len(name), y, words, 11, "ink3"))
 
 
 def _legend(picture: Picture, x: int, y: int, stops: Mapping[str, list[str]], ticks: Sequence[str]) -> None:
-    width = 160
+    width = 190
     ramp = np.linspace(_RAMP, _RAMP + _LEVELS - 1, width).round().astype(np.uint8)
     picture.images.append((x, y, np.tile(ramp, (8, 1)), _palette(stops, picture.theme)))
     picture.boxes.append(Box(x, y, width, 8, "line", 1))

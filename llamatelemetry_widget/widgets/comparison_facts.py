@@ -22,7 +22,7 @@ Head = tuple[int, int]
 
 CELLS = 1 << 28  # of both sides that distances are computed from: 1024 tokens of 270 heads, in a few seconds
 PRODUCTS = 10_000_000_000  # that overlaps are computed from: 512 tokens of 200 heads, in about a second
-_EXCERPT = 4  # tokens that stand for a prompt
+_EXCERPT = 3  # tokens that stand for a prompt
 
 
 @dataclass(frozen=True)
@@ -186,13 +186,21 @@ def side_facts(trace: Trace, part: str, label: str) -> dict[str, Any]:
     }
 
 
-def labels(a: Trace, b: Trace) -> tuple[str, str]:
-    """What tells the sides apart: quant type, model or prompt."""
-    for names in (_name, _file, _excerpt):
-        found = names(a), names(b)
+def names(traces: tuple[Trace, ...]) -> tuple[str, ...]:
+    """What each side is called; of two, what tells them apart: model and quant type, file, prompt or number of tokens."""
+    if len(traces) == 1:
+        return (_name(traces[0]),)
+    a, b = traces
+    for name in (_name, _file):
+        found = name(a), name(b)
         if found[0] != found[1]:
             return found
-    return _name(a), _name(b)
+    pieces = list(zip(a.token_bytes, b.token_bytes, strict=False))
+    parts = next((i for i, (x, y) in enumerate(pieces) if x != y), None)
+    if parts is not None:
+        return _excerpt(a, parts), _excerpt(b, parts)
+    counts = [f"{len(trace.token_bytes)} tokens" for trace in (a, b)]
+    return (counts[0], counts[1]) if counts[0] != counts[1] else ("first run", "second run")
 
 
 def _name(trace: Trace) -> str:
@@ -203,10 +211,11 @@ def _file(trace: Trace) -> str:
     return str(trace.info.get("file") or "")
 
 
-def _excerpt(trace: Trace) -> str:
-    """The tokens with which a prompt begins, as text."""
-    start = b"".join(trace.token_bytes[:_EXCERPT]).decode("utf-8", "replace")
-    return f"“{start.strip()} …”"
+def _excerpt(trace: Trace, at: int) -> str:
+    """The first words of a prompt that are other than in the other one."""
+    start = max(0, at - 1)
+    text = b"".join(trace.token_bytes[start : start + _EXCERPT]).decode("utf-8", "replace").strip()
+    return f"“{'… ' if start else ''}{text} …”"
 
 
 def sampled(used: int, of: int) -> str:

@@ -220,7 +220,7 @@ class HeadComparison(TelemetryWidget):
             state["distances"], used = self._by_layer()
         else:
             state["distances"], used = self._pairs(left[0], right[0])
-        sides = [trace for trace in self._traces]
+        sides = self._traces
         state["statistics"] = np.concatenate([compared.statistics(trace, self._part) for trace in sides])
         state["facts"] = {
             "title": "Head comparison",
@@ -232,7 +232,7 @@ class HeadComparison(TelemetryWidget):
             "sampled": compared.sampled(used, rows),
             "sides": [
                 compared.side_facts(trace, self._part, label)
-                for trace, label in zip(sides, compared.labels(*sides) if len(sides) > 1 else [""], strict=True)
+                for trace, label in zip(sides, compared.names(sides), strict=True)
             ],
             "layers": [list(x) for x in compared.shared_layers(sides[0], sides[-1], self._part)],
             "statistics": compared.STATISTIC_NAMES,
@@ -322,9 +322,13 @@ class HeadComparison(TelemetryWidget):
     def _embed(self, pairs: list[tuple[Head, Head]], budget: int) -> tuple[dict[str, Any], list[bytes]]:
         """As many pairs of heads as fit, both heads of each."""
         sides = [Embedding(trace, self._part) for trace in self._traces]
-        for left, right in pairs:
-            for side, head in ((sides[0], left), (sides[-1], right)):
-                side.add(*head, budget=budget - sum(other.size for other in sides if other is not side))
+        for pair in pairs:
+            room = [budget - sum(other.size for other in sides if other is not own) for own in (sides[0], sides[-1])]
+            fits = [
+                own.add(*head, budget=left) for own, head, left in zip((sides[0], sides[-1]), pair, room, strict=True)
+            ]
+            if not all(fits):
+                break
         facts: dict[str, Any] = {}
         data: list[bytes] = []
         for at, side in enumerate(sides):
@@ -516,11 +520,10 @@ class HeadComparison(TelemetryWidget):
     def _subtitle(self) -> str:
         sides = self.facts["sides"]
         if len(sides) == 1:
-            model = compared.labels(self._traces[0], self._traces[0])[0]
-            what = f"two layers of {model}" if self._mode == "layers" else f"heads of {model}"
+            what = f"{'two layers' if self._mode == 'layers' else 'heads'} of {sides[0]['label']}"
         else:
             what = f"{sides[0]['label']} against {sides[1]['label']}"
-        return f"{what} · {self.facts['keys'] or len(sides[0]['tokens'])} tokens"
+        return f"{what} · {self.facts['keys']} tokens" if self.facts["keys"] else what
 
     def _title(self) -> str:
         return f"Head comparison · {self._subtitle()}"

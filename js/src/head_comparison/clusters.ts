@@ -39,7 +39,6 @@ export class ClustersView {
   private cursor: readonly [number, number] | null = null;
   private side = 0;
   private painted = "";
-  private low = 0;
 
   constructor(
     cleanup: Cleanup,
@@ -148,10 +147,10 @@ export class ClustersView {
     const image = inner.createImageData(n, n);
     const words = new Uint32Array(image.data.buffer);
     const table = pixels(theme.sequential, theme.paper);
-    this.low = lowEnd(data, this.order);
+    const low = data.lowest;
     for (let i = 0; i < n; i++)
       for (let j = 0; j < n; j++) {
-        const share = (data.overlap(this.order[i]!, this.order[j]!) - this.low) / (1 - this.low);
+        const share = (data.overlap(this.order[i]!, this.order[j]!) - low) / (1 - low);
         words[i * n + j] = table[Math.round(Math.max(0, Math.min(1, share)) * 255)]!;
       }
     inner.putImageData(image, 0, 0);
@@ -160,17 +159,16 @@ export class ClustersView {
     const size = Math.round(this.side * ratio);
     ctx.drawImage(small, at, at, size, size);
     this.paintDepth(ctx, data, look, at, size);
-    const middle = (this.low + 1) / 2;
     const ticks = [
-      [0, `\u2264 ${weight(this.low, 1)}`],
-      [0.5, weight(middle, 2)],
-      [1, "1 = the same"],
+      [0, `\u2264 ${weight(low, 1)}`],
+      [0.5, weight((low + 1) / 2, 2)],
+      [1, "1"],
     ] as const;
     this.legend.replaceChildren(
       legendOf(
         theme.sequential,
         ticks,
-        "overlap \u03a3\u221a(p\u00b7q) per query, mean",
+        "overlap: mean of \u03a3\u221a(p\u00b7q), 1 = the same",
         "grey edge: first layer light, last dark",
       ),
     );
@@ -281,16 +279,4 @@ export class ClustersView {
     this.twin.label = `How much alike heads are, clustered. ${this.say(i, j) ?? ""}`;
     this.twin.show(n, n, place[0], place[1], (r, c) => r === i && c === j);
   }
-}
-
-/** The low end of the scale: below it lie only a few pairs, so that the others have all the colours. */
-function lowEnd(data: ComparisonData, order: readonly number[]): number {
-  const counts = new Uint32Array(256);
-  for (const a of order) for (const b of order) counts[Math.round(data.overlap(a, b) * 255)]!++;
-  let left = 0.01 * order.length ** 2;
-  const code = counts.findIndex((n) => {
-    left -= n;
-    return left < 0;
-  });
-  return Math.min(0.9, Math.floor((Math.max(0, code) / 255) * 10) / 10);
 }

@@ -55,6 +55,9 @@ export const MEASURES: Readonly<Record<Measure, { name: string; unit: string }>>
   "total-variation": { name: "Total variation", unit: "share of attention that moved" },
 };
 
+/** Share of all pairs that may lie below the scale's low end. */
+const FEW = 0.1;
+
 /** A table of all pairs that can be chosen at once. */
 export interface PairMap {
   readonly rows: readonly string[];
@@ -63,7 +66,8 @@ export interface PairMap {
   readonly values: Float32Array;
   /** Values are overlaps: high means alike. */
   readonly alike: boolean;
-  /** The end of the scale. */
+  /** The ends of the scale. */
+  readonly least: number;
   readonly most: number;
 }
 
@@ -79,6 +83,7 @@ export class ComparisonData {
   private readonly distances: Float32Array;
   private readonly codes: Uint8Array;
   private readonly stats: Float32Array;
+  private low: number | null = null;
   /** All heads of each side, in the order of the buffers. */
   readonly owners: readonly (readonly HeadId[])[];
 
@@ -129,6 +134,20 @@ export class ComparisonData {
     return at < 0 ? Number.NaN : this.stats[(first + at) * this.facts.statistics.length + index]!;
   }
 
+  /** The low end of a scale of overlaps: below it lie so few pairs that the others can have all the colours. */
+  get lowest(): number {
+    if (this.low !== null) return this.low;
+    const counts = new Uint32Array(256);
+    for (const code of this.codes) counts[code]!++;
+    let left = FEW * this.codes.length;
+    const code = counts.findIndex((n) => {
+      left -= n;
+      return left < 0;
+    });
+    this.low = Math.min(0.9, Math.floor((Math.max(0, code) / 255) * 10) / 10);
+    return this.low;
+  }
+
   /** How much alike two heads of the one trace are: 1 = the same, 0 = no key in common. */
   overlap(a: number, b: number): number {
     return this.codes[a * this.owners[0]!.length + b]! / 255;
@@ -151,7 +170,7 @@ export class ComparisonData {
       this.distances.length === 2 * size
         ? this.distances.subarray(at, at + size)
         : new Float32Array(size).fill(Number.NaN);
-    return { rows, columns, values, alike: false, most: roundUp(greatest(values)) };
+    return { rows, columns, values, alike: false, least: 0, most: roundUp(greatest(values)) };
   }
 
   private overlaps(left: HeadId): PairMap {
@@ -168,6 +187,7 @@ export class ComparisonData {
       columns: side.layers.map((l) => `L${l.layer}`),
       values,
       alike: true,
+      least: this.lowest,
       most: 1,
     };
   }

@@ -20,6 +20,9 @@ export interface MapLook {
 type Place = readonly [row: number, column: number];
 
 const MOST_CELL = 28;
+/** Where there are few columns. */
+const LARGE_CELL = 38;
+const FEW_COLUMNS = 12;
 const LABELS = 30;
 const TOP = 18;
 
@@ -63,11 +66,12 @@ export class MapView {
     this.look = look;
     this.chosen = chosen;
     const room = Math.floor((look.width - LABELS) / Math.max(1, map.columns.length));
-    this.cell = Math.max(1, Math.min(MOST_CELL, room));
+    const most = map.columns.length <= FEW_COLUMNS && map.rows.length <= FEW_COLUMNS ? LARGE_CELL : MOST_CELL;
+    this.cell = Math.max(1, Math.min(most, room));
     this.paint(map, look);
     this.put(this.chosenRing, chosen, 2);
-    const ticks = [0, 0.5, 1].map((at) => [at, String(Number((at * map.most).toPrecision(3)))] as const);
-    this.legend.replaceChildren(legendOf(look.theme.sequential, ticks, look.words));
+    const none = map.values.every((value) => Number.isNaN(value));
+    this.legend.replaceChildren(none ? "" : legendOf(look.theme.sequential, this.ticks, look.words));
     this.showTwin(this.cursor ?? chosen ?? [0, 0]);
   }
 
@@ -80,8 +84,13 @@ export class MapView {
   }
 
   get ticks(): [number, string][] {
-    const most = this.map?.most ?? 1;
-    return [0, 0.5, 1].map((at) => [at, String(Number((at * most).toPrecision(3)))]);
+    const { least, most } = this.map ?? { least: 0, most: 1 };
+    const text = (at: number) => String(Number((least + at * (most - least)).toPrecision(3)));
+    return [
+      [0, least > 0 ? `\u2264 ${text(0)}` : text(0)],
+      [0.5, text(0.5)],
+      [1, text(1)],
+    ];
   }
 
   key(event: KeyboardEvent): boolean {
@@ -214,7 +223,8 @@ export class MapView {
     const gap = cell >= 6 ? 1 : 0;
     map.values.forEach((value, i) => {
       const [row, column] = [Math.floor(i / map.columns.length), i % map.columns.length];
-      const shade = theme.sequential[Math.round(Math.min(1, value / map.most) * 255)];
+      const share = (value - map.least) / (map.most - map.least);
+      const shade = theme.sequential[Math.round(Math.max(0, Math.min(1, share)) * 255)];
       if (look.name(row, column) === null) return;
       ctx.fillStyle = css(Number.isNaN(value) || !shade ? theme.plate : shade);
       ctx.fillRect(LABELS + column * cell, TOP + row * cell, cell - gap, cell - gap);

@@ -17,7 +17,7 @@ import { Twin } from "../attention_grid/twin";
 import { type Cleanup, Floating, h, Timer } from "../shared/dom";
 import { smallWeight, subscript } from "../shared/format";
 import type { Theme } from "../shared/theme";
-import { type ComparisonData, headName, type Pair, roundUp, type Side } from "./data";
+import { type ComparisonData, type HeadId, headName, type Pair, roundUp, type Side } from "./data";
 import { legendOf, type Ticks } from "./legend";
 import type { PairResult, Plane } from "./pair";
 
@@ -46,6 +46,8 @@ export interface Numbers {
 }
 
 const OVERHANG = 28;
+/** Title and legend have at least so much room. */
+const LEAST_WIDTH = 260;
 const TIGHT = { left: 44, top: 30 };
 
 let views = 0;
@@ -203,9 +205,10 @@ export class PlatesView {
     const room = (plate: number) =>
       tight ? TIGHT : labelRoom(ctx, this.labels(data, plate), look.theme, planes[plate]!.covers.keys[1], 40);
     const top = Math.max(...planes.map((p, i) => (p ? room(i).top : 0)));
-    const left = planes.map((p, i) => (p === null ? 0 : i === 0 || alone ? room(i).left : 6));
+    const widest = Math.max(...planes.map((p, i) => (p ? room(i).left : 0)));
+    const left = planes.map((p, i) => (p === null ? 0 : alone ? widest : i === 0 ? room(0).left : 6));
     const columns = look.narrow ? 1 : there.length;
-    const named = look.narrow ? Math.max(...left) : left.reduce((sum, x) => sum + x, 0);
+    const named = look.narrow ? widest : left.reduce((sum, x) => sum + x, 0);
     const overhang = tight ? 18 : OVERHANG;
     const inner = Math.floor((look.width - named) / columns) - overhang;
     planes.forEach((plane, i) => {
@@ -258,16 +261,18 @@ export class PlatesView {
   }
 
   private titles(data: ComparisonData, { left, right }: Pair): void {
-    const title = (name: string, head: typeof left | null, label: string, words: string) => [
-      h("b", {}, name),
-      h("span", {}, [head && headName(head), label, words].filter(Boolean).join(" \u00b7 ")),
-    ];
     const two = data.facts.sides.length === 2;
-    this.plates[0].title.replaceChildren(...title("A", left, two ? data.left.label : "", data.name(0, left)));
-    this.plates[1].title.replaceChildren(
-      ...title("B", right, two ? data.right.label : "", data.name(1, right)),
-    );
-    this.plates[2].title.replaceChildren(...title("B \u2212 A", null, "", "difference of the weights"));
+    const what = (side: 0 | 1, head: HeadId) => {
+      const more = two ? data.side(side).label : data.name(side, head);
+      return more ? `${headName(head)} \u00b7 ${more}` : headName(head);
+    };
+    const [a, b, d] = this.plates;
+    a.title.replaceChildren(h("b", {}, "A"), h("bdi", {}, what(0, left)));
+    b.title.replaceChildren(h("b", {}, "B"), h("bdi", {}, what(1, right)));
+    d.title.replaceChildren(h("b", {}, "B \u2212 A"), h("span", {}, "difference of the weights"));
+    for (const { title, legend, geometry } of this.plates)
+      title.style.maxWidth =
+        legend.style.maxWidth = `${Math.max(LEAST_WIDTH, (geometry?.width ?? 0) - 12)}px`;
   }
 
   private legends(limit: number, look: PlatesLook): void {

@@ -131,7 +131,7 @@ export class HeadComparisonView {
         "h4",
         {},
         h("b", {}, "Which heads attend alike"),
-        h("span", {}, "all heads, clustered; click a cell to compare these two"),
+        h("span", {}, "all heads, clustered \u00b7 a click compares two"),
       ),
       this.clusters.element,
     );
@@ -358,7 +358,7 @@ export class HeadComparisonView {
     this.scale.show(state.scale);
     this.sink.show(state.sinkAside);
     this.swap.hidden = mode !== "heads";
-    this.measure.element.hidden = mode === "heads";
+    this.measure.element.hidden = mode === "heads" || data.facts.how === "nothing";
     this.renderLayers();
     this.renderOverview();
     this.renderPair();
@@ -369,7 +369,7 @@ export class HeadComparisonView {
     const [a, b] = [facts.sides[0]!, facts.sides[1]];
     const what =
       b === undefined
-        ? [a.label || a.model, facts.mode === "layers" ? "two layers" : "two heads"]
+        ? [a.label, facts.mode === "layers" ? "two layers" : "two heads"]
         : [`${a.label} against ${b.label}`];
     const tokens = facts.how === "nothing" ? "" : `${count(facts.keys)} tokens`;
     this.title.replaceChildren(
@@ -443,8 +443,13 @@ export class HeadComparisonView {
         width: size === "wide" ? Math.round(width * 0.44) : width,
       });
     const listed = size === "wide" && !heads ? 330 : 0;
-    const what = heads ? `Overlap with ${headName(state.left)}` : MEASURES[state.measure].name;
-    const unit = heads ? "1 = attends alike" : MEASURES[state.measure].unit;
+    const none = data.facts.how === "nothing";
+    const what = heads
+      ? `Overlap with ${headName(state.left)}`
+      : none
+        ? "Heads of both"
+        : MEASURES[state.measure].name;
+    const unit = heads ? "1 = attends alike" : none ? "not comparable" : MEASURES[state.measure].unit;
     const axes =
       mode === "layers"
         ? `rows: heads of A, layer ${state.left.layer} \u00b7 columns: B, layer ${state.right.layer}`

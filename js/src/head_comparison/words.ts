@@ -26,7 +26,8 @@ export function sentence(
   const [query, key] = cell;
   const chip = (a: readonly string[], b: readonly string[], i: number, on: boolean) => {
     const [x, y] = [a[i], b[i]];
-    const name = x === undefined || y === undefined || x === y ? (x ?? y ?? "") : `${x} | ${y}`;
+    const other = result.difference !== null && x !== undefined && y !== undefined && x !== y;
+    const name = other ? `${x} | ${y}` : (x ?? y ?? "");
     return h(
       "span",
       { class: on ? "lt-chip lt-chip-on" : "lt-chip" },
