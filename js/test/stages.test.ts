@@ -237,7 +237,9 @@ describe("StagesView", () => {
   test("a sink's share of the row stands above", () => {
     const own = kind("sink").replay;
     const view = open(own, [5, 2]);
-    expect(view.element.querySelector("h4 span")!.textContent).toMatch(/the sink takes (0|<|1)/);
+    expect(view.element.querySelector(".lt-stage:last-child .lt-stage-op")!.textContent).toMatch(
+      /sum to 1the sink takes (0|<|1)/,
+    );
   });
 
   test("two by two where it is narrow", () => {

@@ -164,7 +164,7 @@ def test_stages_of_other_models(zoo, pictures, name, layer, head, more, words):
     if name == "gpt-oss":
         share = zoo.kernel.value(f"1 - float(traces[{name!r}].attention({layer}, {head})[{query}].sum())")
         assert share > 0.001
-        expect(grid.detail.locator(".lt-stages h4")).to_contain_text(f"the sink takes {share:.3f} of this row")
+        expect(grid.detail.locator(".lt-stage-op").last).to_contain_text(f"the sink takes {share:.3f} of this row")
     assert grid.too_wide() == ""
     grid.photograph(pictures / f"stages-{name}.png")
 

@@ -16,11 +16,13 @@ import {
   stageGeometry,
   symmetricLimit,
 } from "./paint_stage";
-import { LONG, type Replay } from "./replay";
+import type { Replay } from "./replay";
 import { automaticMaximum, positions, type Scale } from "./scale";
 import { constant, operation, sinkShare, stageValue } from "./stage_words";
 
-/** Cells of a long head's picture that are asked for, at most, across and down. */
+/** So many cells are computed at once. */
+const AT_ONCE = 256 ** 2;
+/** Cells of a larger head's picture that are asked for, at most, across and down. */
 const TILE = 320;
 /** A picture smaller than this stands with fewer in its row. */
 const LEAST = 100;
@@ -45,7 +47,7 @@ export interface StagesEvents {
   choose(cell: Cell): void;
   /** The pointer is on a cell, or on none. */
   hover(cell: Cell | null): void;
-  /** A long head's picture. */
+  /** The picture of a head of many tokens. */
   tile(head: Head, replay: Replay, stage: string, size: Cell): Promise<Matrix>;
 }
 
@@ -53,7 +55,9 @@ export interface StagesEvents {
 class Figure {
   readonly canvas = h("canvas", { role: "img" });
   readonly value = h("b", { class: "lt-stage-value" });
-  readonly words = h("div", { class: "lt-stage-op" });
+  readonly words = h("span", {});
+  /** What of the operation depends on the row. */
+  readonly more = h("div", {});
   private readonly row = h("i", { class: "lt-stage-row" });
   private readonly column = h("i", { class: "lt-stage-column" });
   private readonly chosen = h("i", { class: "lt-stage-cell" });
@@ -75,7 +79,15 @@ class Figure {
 
   constructor(readonly stage: string) {
     const head = h("div", { class: "lt-stage-head" }, h("b", {}, stage), this.value);
-    this.element = h("figure", { class: "lt-stage" }, head, this.frame, this.words, this.ramp, this.ticks);
+    this.element = h(
+      "figure",
+      { class: "lt-stage" },
+      head,
+      this.frame,
+      h("div", { class: "lt-stage-op" }, this.words, this.more),
+      this.ramp,
+      this.ticks,
+    );
   }
 
   legend(colours: readonly (readonly [number, number, number])[], ticks: readonly string[]): void {
@@ -186,7 +198,7 @@ export class StagesView {
     this.element.hidden = false;
     this.title.textContent = `${NUMBERS[replay.stages.length] ?? replay.stages.length} stages`;
     this.draw();
-    if (other && isLong(replay)) this.fetch(replay, look.head);
+    if (other && isLarge(replay)) this.fetch(replay, look.head);
   }
 
   /** Marks the cell that is pointed at, here or in the large matrix, and reads it out. */
@@ -239,7 +251,7 @@ export class StagesView {
   }
 
   private picture(replay: Replay, stage: string): Matrix | null {
-    return this.pictures.get(stage) ?? (isLong(replay) ? null : replay.matrix(stage));
+    return this.pictures.get(stage) ?? (isLarge(replay) ? null : replay.matrix(stage));
   }
 
   private paint(figure: Figure, whole: Matrix | null, limit: number, data: GridData, look: StagesLook): void {
@@ -300,18 +312,17 @@ export class StagesView {
       figure.value.textContent = value;
       const about = `${figure.stage} ${value}`;
       figure.canvas.setAttribute("aria-label", about);
+      if (figure.stage === "softmax") figure.more.textContent = sinkWords(replay, cell[0]);
       return about;
     });
-    const share = sinkShare(replay, cell[0]);
-    const sink = Number.isNaN(share) ? [] : [` \u00b7 the sink takes ${smallWeight(share)} of this row`];
     const name = (i: number, tokens: readonly string[]) => `${tokens[i] ?? "token"} ${i}`;
     this.row.setAttribute(
       "aria-label",
       `Stages of ${name(cell[0], data.queries)} and ${name(cell[1], data.facts.tokens)}: ${values.join(", ")}`,
     );
     if (this.pointed)
-      this.note.replaceChildren(queryName(data, cell[0]), " \u2192 ", tokenName(data, cell[1]), ...sink);
-    else this.note.replaceChildren("the same cell in each; the operation between them", ...sink);
+      this.note.replaceChildren(queryName(data, cell[0]), " \u2192 ", tokenName(data, cell[1]));
+    else this.note.replaceChildren("the same cell in each; the operation between them");
   }
 
   /** The cell under the pointer; where a pixel stands for several, the strongest of them. */
@@ -328,7 +339,7 @@ export class StagesView {
     return strongest(replay, figure.stage, row, rows, column, columns);
   }
 
-  /** Asks for a long head's pictures one after another, and draws each when it comes. */
+  /** Asks for a large head's pictures one after another, and draws each when it comes. */
   private async fetch(replay: Replay, head: Head): Promise<void> {
     const size: Cell = [Math.min(TILE, replay.rows), Math.min(TILE, replay.keys)];
     for (const stage of replay.stages) {
@@ -340,8 +351,14 @@ export class StagesView {
   }
 }
 
-function isLong(replay: Replay): boolean {
-  return Math.max(replay.rows, replay.keys) > LONG;
+/** Its pictures take longer than a frame: they come as tiles, one by one. */
+function isLarge(replay: Replay): boolean {
+  return replay.rows * replay.keys > AT_ONCE;
+}
+
+function sinkWords(replay: Replay, query: number): string {
+  const share = sinkShare(replay, query);
+  return Number.isNaN(share) ? "" : `the sink takes ${smallWeight(share)} of this row`;
 }
 
 function sameCell(a: Cell | null, b: Cell | null): boolean {
