@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import expect
@@ -17,7 +18,7 @@ WRITE = "generation = model.generate(PROMPT, {n})\ngrid = lt.AttentionGrid(gener
 
 @pytest.fixture(scope="module")
 def notebook(lab, module_context, record):
-    opened = Notebook.write(lab, module_context, "generation", SETUP, WRITE.format(n=40))
+    opened = Notebook.write(lab, module_context, "generation", SETUP, WRITE.format(n=16))
     opened.run_all()
     yield opened
     opened.close()
@@ -28,6 +29,7 @@ def written(notebook) -> Grid:
     """The grid of a text that is finished, at its newest token."""
     grid = notebook.grid()
     expect(grid.root.locator(".lt-stepper")).to_be_visible(timeout=30_000)
+    notebook.kernel.run("generation.result()")
     notebook.becomes("grid.facts['phase']", "done", 30)
     notebook.kernel.run("grid.select(None); grid.selected_tokens = []; grid.theme = 'auto'")
     grid.root.locator(".lt-step-slider").fill(str(notebook.kernel.value("len(grid.facts['tokens']) - 1")))
@@ -35,15 +37,18 @@ def written(notebook) -> Grid:
     return grid
 
 
-def test_rows_come_while_tokens_do(notebook, pictures):
-    kernel, page = notebook.kernel, notebook.page
-    kernel.run("grid.close()")
-    notebook.page.locator(".jp-Notebook .jp-Cell").nth(1).scroll_into_view_if_needed()
-    kernel.run("model.generate(PROMPT, 2).result()")  # the worker is there
-    source = WRITE.format(n=400)
-    page.locator(".jp-Notebook .jp-Cell").nth(1).locator(".cm-content").fill(source)
-    page.keyboard.press("Control+Enter")
-    grid = notebook.grid()
+@pytest.fixture
+def writing(lab, module_context, record) -> Iterator[Notebook]:
+    """A notebook in which a long text has just begun."""
+    warm = "model.generate(PROMPT, 2).result()"  # so that the worker is there
+    opened = Notebook.write(lab, module_context, "writing", SETUP, warm, WRITE.format(n=400))
+    opened.run_all()
+    yield opened
+    opened.close()
+
+
+def test_rows_come_while_tokens_do(writing, pictures):
+    kernel, page, grid = writing.kernel, writing.page, writing.grid()
     words = grid.root.locator(".lt-progress-text")
     expect(words).to_contain_text("ms per token", timeout=30_000)
     kernel.run("grid.select(17, 5)")
@@ -62,12 +67,12 @@ def test_rows_come_while_tokens_do(notebook, pictures):
     grid.photograph(pictures / "generating-light.png")
     expect(sentence).not_to_have_text(before, timeout=30_000)  # the newest row is read
     grid.root.get_by_role("button", name="Stop").click()
-    notebook.becomes("grid.facts['phase']", "done", 20)
+    writing.becomes("grid.facts['phase']", "done", 20)
     n = kernel.value("len(generation.trace.tokens)")
     assert 24 + counts[-1] <= n < 424
     expect(grid.root.locator("h2")).to_contain_text(f"{n} tokens")
     expect(grid.root.locator(".lt-progress")).to_be_hidden()
-    notebook.becomes("grid.facts['n_tokens']", n)
+    writing.becomes("grid.facts['n_tokens']", n)
 
 
 def test_steps_back_through_the_tokens(notebook, written, pictures):
