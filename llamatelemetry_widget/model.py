@@ -19,6 +19,7 @@ from .engine.collector import Collector, GrowingCollector
 from .engine.generation import Generation
 from .engine.operators import OperatorGraph, operator_graph
 from .engine.running import RunningTrace, TraceEvent
+from .engine.sizing import Fit, fit
 from .engine.wire import Message
 from .errors import CaptureUnavailable, LlamaTelemetryError, ModelFileError, PromptTooLong
 from .models.find import resolve
@@ -409,6 +410,48 @@ class Model:
         if decoder_prompt is None or isinstance(decoder_prompt, str):
             return ids, [start, *self.tokenize(decoder_prompt or "", add_special=False)]
         return ids, [int(i) for i in decoder_prompt]
+
+    def fit(
+        self,
+        n_ctx: int | None = None,
+        kv_type: str = "f16",
+        gpu: str | int | None = None,
+        *,
+        n_ubatch: int = 512,
+        flash_attention: Literal["auto", "on", "off"] = "auto",
+        swa_full: bool = False,
+    ) -> Fit:
+        """What this model takes in memory, and what of it fits a GPU. Nothing is loaded, and no worker starts.
+
+        Parameters
+        ----------
+        n_ctx : int, optional
+            Tokens of the context; by default what the model was trained on.
+        kv_type : str
+            Type of the KV cache, e.g. ``"f16"`` or ``"q8_0"``.
+        gpu : str or int, optional
+            Memory of the GPU, e.g. ``"8GB"``, to say how many layers fit.
+        n_ubatch : int
+            Tokens computed at once: the compute buffer grows with them.
+        flash_attention : {"auto", "on", "off"}
+        swa_full : bool
+            Windowed layers keep all tokens, as traces need; llama.cpp's server keeps the window only.
+
+        Returns
+        -------
+        Fit
+
+        Raises
+        ------
+        LlamaTelemetryError
+            llama.cpp refuses the file or the settings.
+        """
+        length = n_ctx or self.info.context_length or 4096
+        known = self.info.context_length or length
+        contexts = [n for n in (512, 2048, 4096, 8192, 16384, 32768, 65536, 131072) if n <= max(known, length)]
+        room = None if gpu is None else parse_bytes(gpu)
+        path = os.fspath(self.info.path)
+        return fit(self.tree, path, length, kv_type, room, contexts, int(n_ubatch), flash_attention, swa_full)
 
     def graph(
         self,

@@ -110,6 +110,7 @@ class Collector:
             "architecture": info.architecture,
             "quant_type": info.quant_type,
             "quant_type_counts": dict(info.quant_type_counts),
+            "n_experts": info.n_experts,
             "llama_cpp_python": facts["llama_cpp_python"],
             "device": facts["device"],
             "n_threads": message["n_threads"],
