@@ -172,7 +172,10 @@ describe("layout", () => {
 
   test.each([
     [square, 1052, 1],
+    [square, 950, 1],
+    [square, 890, 1],
     [square, 568, 1],
+    [square, 760, 1],
     [square, 344, 2],
     [deep, 1052, 7],
     [deep, 568, 13],

@@ -60,9 +60,14 @@ const MOST_PITCH = 74;
 const LEAST_PITCH = 16;
 /** From so many heads on, a page that shows them all at once is worth more than large cells. */
 const MANY_HEADS = 512;
+const MANY_PITCH = 21;
 /** Between the grid and a detail that stands right of it, and the least width of that detail. */
 export const BESIDE_GAP = 24;
 const LEAST_DETAIL = 480;
+/** What a detail can do with, where a grid of so many heads would else not fit beside it. */
+const NARROW_DETAIL = 360;
+/** A grid that is higher than this share of the width is taller than is good. */
+const TALL = 0.7;
 
 /** How many layers stand side by side in a band. */
 function layersPerBand(mode: Mode, room: number, layers: number, rows: number): number {
@@ -95,7 +100,9 @@ export function layoutGrid(data: GridData, width: number): Layout {
   const below = build(data, mode, width, false);
   if (mode !== "wide") return below;
   const small = below.width + BESIDE_GAP + LEAST_DETAIL <= width;
-  return small || below.height > 0.7 * width ? build(data, mode, width, true) : below;
+  if (!small && below.height <= TALL * width) return below;
+  const beside = build(data, mode, width, true);
+  return beside.bands.length > below.bands.length ? below : beside;
 }
 
 function build(data: GridData, mode: Mode, width: number, beside: boolean): Layout {
@@ -105,14 +112,16 @@ function build(data: GridData, mode: Mode, width: number, beside: boolean): Layo
   const plain = data.rows > 10 ? 32 : 30;
   const half = Math.floor(width * 0.5);
   const share = beside
-    ? Math.max(half, Math.min(width - BESIDE_GAP - LEAST_DETAIL, plain + layers * LEAST_PITCH))
+    ? Math.max(half, Math.min(width - BESIDE_GAP - NARROW_DETAIL, plain + layers * LEAST_PITCH))
     : width;
   // Brackets need room of their own; below 20 px cells the gaps alone show the groups.
   const bracketed = grouped && size < data.rows && mode === "wide" && (share - 42) / layers >= 20;
   const labels = bracketed ? plain + 14 : plain;
   const room = share - labels;
   const perBand = layersPerBand(mode, room, layers, data.rows);
-  const pitch = Math.min(MOST_PITCH, Math.max(6, Math.floor((room + 2) / perBand)));
+  const many = layers * data.rows > MANY_HEADS;
+  const most = many ? Math.max(MANY_PITCH, Math.floor((TALL * width) / data.rows)) : MOST_PITCH;
+  const pitch = Math.min(most, MOST_PITCH, Math.max(6, Math.floor((room + 2) / perBand)));
   const cell = pitch - (pitch <= 22 ? 1 : 2);
   const gap = grouped ? (pitch <= 22 ? 2 : 4) : 0;
   const windows = data.facts.layers.some((l) => l.window !== null) ? WINDOWS : 0;
