@@ -46,7 +46,7 @@ export class DetailView {
   private readonly among = h("div", { class: "lt-among" });
   private readonly wait: Timer;
   readonly plate: Plate;
-  private readonly stages: StagesView;
+  readonly stages: StagesView;
   readonly vectors: VectorsView;
   private readonly sums: SumsView;
   readonly strip: TextStrip;

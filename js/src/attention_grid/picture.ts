@@ -54,11 +54,39 @@ export interface Part {
   readonly ramp: readonly (readonly [number, string])[] | null;
   /** The ramp is the diverging one. */
   readonly diverging?: boolean;
+  /** Small pictures side by side under it. */
+  readonly row?: Row | null;
+}
+
+/** Small pictures with a value over each, and what was done to come to it under it. */
+export interface Row {
+  readonly heading: readonly [string, string];
+  readonly figures: readonly Figure[];
+}
+
+export interface Figure {
+  readonly title: string;
+  readonly value: string;
+  readonly canvas: HTMLCanvasElement;
+  readonly boxes: Part["boxes"];
+  readonly under: string;
+  readonly ticks: readonly string[];
+  readonly diverging: boolean;
 }
 
 const MARGIN = 16;
 /** Width of the lines beside a canvas. */
 const NOTES = 270;
+/** From one small picture to the next, and the least that one takes. */
+const BETWEEN = 36;
+const SMALL = 110;
+
+const sizeOf = (c: HTMLCanvasElement) => ({
+  width: Number.parseFloat(c.style.width) || c.width,
+  height: Number.parseFloat(c.style.height) || c.height,
+});
+
+const room = ({ canvas }: Figure) => Math.max(SMALL, sizeOf(canvas).width) + BETWEEN;
 
 /** Stacks the parts under a title, provenance last. */
 export function compose(
@@ -71,11 +99,8 @@ export function compose(
   const items: Item[] = [];
   const text = (t: string, x: number, y: number, size: number, colour: Rgb, bold = false, right = false) =>
     items.push({ kind: "text", text: t, x, y, size, bold, colour, right });
-  const sizeOf = (c: HTMLCanvasElement) => ({
-    width: Number.parseFloat(c.style.width) || c.width,
-    height: Number.parseFloat(c.style.height) || c.height,
-  });
-  const width = Math.max(480, ...parts.map((p) => sizeOf(p.canvas).width)) + 2 * MARGIN;
+  const rows = parts.map((p) => p.row?.figures.reduce((sum, f) => sum + room(f), 0) ?? 0);
+  const width = Math.max(480, ...parts.map((p) => sizeOf(p.canvas).width), ...rows) + 2 * MARGIN;
   let y = MARGIN + 14;
   text(title, MARGIN, y, 15, theme.ink, true);
   text(subtitle, MARGIN + title.length * 8.6 + 12, y, 13, theme.ink2);
@@ -88,18 +113,7 @@ export function compose(
       text(part.heading[1], MARGIN + part.heading[0].length * 6.9 + 12, y, 12, theme.ink3);
       y += 10;
     }
-    items.push({ kind: "image", canvas: part.canvas, x: MARGIN, y, ...size });
-    for (const b of part.boxes)
-      items.push({
-        kind: "box",
-        x: MARGIN + b.x,
-        y: y + b.y,
-        width: b.width,
-        height: b.height,
-        colour: theme.accent,
-        line: b.thick ? 2.5 : 1,
-        dashed: b.dashed ?? false,
-      });
+    image(items, part, MARGIN, y, theme);
     const beside = MARGIN + size.width + 28;
     if (beside + NOTES <= width) {
       part.notes.forEach(([name, value, place], i) => {
@@ -111,29 +125,78 @@ export function compose(
       text(part.under, beside, y + 44, 13, theme.ink, true);
     }
     y += size.height + 12;
-    if (part.ramp) y = ramp(items, part.ramp, y, part.diverging ? theme.diverging : theme.sequential, theme);
+    if (part.ramp) {
+      ramp(items, part.ramp, { x: MARGIN, y, width: 166 }, part.diverging ?? false, theme);
+      y += 32;
+    }
     if (part.under && beside + NOTES > width) {
       text(part.under, MARGIN, y + 10, 12, theme.ink);
       y += 22;
     }
+    if (part.row) y = row(items, part.row, y, theme);
   }
   items.push({ kind: "fill", x: MARGIN, y: y + 4, width: width - 2 * MARGIN, height: 1, colour: theme.line });
   text(provenance, MARGIN, y + 22, 11, theme.ink3);
   return { width, height: y + 22 + MARGIN, items, theme };
 }
 
+/** A canvas and the boxes over it. */
+function image(
+  items: Item[],
+  part: Pick<Part, "canvas" | "boxes">,
+  x: number,
+  y: number,
+  theme: Theme,
+): void {
+  items.push({ kind: "image", canvas: part.canvas, x, y, ...sizeOf(part.canvas) });
+  for (const b of part.boxes)
+    items.push({
+      kind: "box",
+      x: x + b.x,
+      y: y + b.y,
+      width: b.width,
+      height: b.height,
+      colour: theme.accent,
+      line: b.thick ? 2.5 : 1,
+      dashed: b.dashed ?? false,
+    });
+}
+
+/** Small pictures side by side; returns where they end. */
+function row(items: Item[], { heading, figures }: Row, top: number, theme: Theme): number {
+  const text = (t: string, x: number, y: number, size: number, colour: Rgb, bold = false, right = false) =>
+    items.push({ kind: "text", text: t, x, y, size, bold, colour, right });
+  text(heading[0], MARGIN, top + 16, 12, theme.ink, true);
+  text(heading[1], MARGIN + heading[0].length * 6.9 + 12, top + 16, 12, theme.ink3);
+  let x = MARGIN;
+  const y = top + 46;
+  const high = Math.max(...figures.map((f) => sizeOf(f.canvas).height));
+  figures.forEach((figure, i) => {
+    const width = room(figure) - BETWEEN;
+    text(figure.title, x, y - 6, 12, theme.ink, true);
+    text(figure.value, x + width, y - 6, 12, theme.accentText, true, true);
+    image(items, figure, x, y, theme);
+    text(figure.under, x, y + high + 16, 11, theme.ink3);
+    const ticks = figure.ticks.map((t, k, all) => [k / (all.length - 1), t] as const);
+    ramp(items, ticks, { x, y: y + high + 24, width }, figure.diverging, theme);
+    x += width + BETWEEN;
+    if (i + 1 < figures.length) text("\u2192", x - BETWEEN / 2 - 6, y + high / 2, 15, theme.ink3);
+  });
+  return y + high + 60;
+}
+
 function ramp(
   items: Item[],
   ticks: readonly (readonly [number, string])[],
-  y: number,
-  colours: readonly Rgb[],
+  { x, y, width }: { x: number; y: number; width: number },
+  diverging: boolean,
   theme: Theme,
-): number {
-  const width = 166;
+): void {
+  const colours = diverging ? theme.diverging : theme.sequential;
   for (let i = 0; i < 64; i++)
     items.push({
       kind: "fill",
-      x: MARGIN + (i * width) / 64,
+      x: x + (i * width) / 64,
       y,
       width: width / 64 + 0.5,
       height: 10,
@@ -143,12 +206,11 @@ function ramp(
     items.push({
       kind: "text",
       text: label,
-      x: MARGIN + at * width - (at > 0.9 ? 4 : 0),
+      x: x + at * width - (at > 0.9 ? 4 : 0),
       y: y + 22,
       size: 10,
       colour: theme.ink3,
     });
-  return y + 32;
 }
 
 /** The picture as a PNG at `ratio` device pixels per CSS pixel. */

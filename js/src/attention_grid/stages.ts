@@ -16,6 +16,7 @@ import {
   stageGeometry,
   symmetricLimit,
 } from "./paint_stage";
+import type { Row } from "./picture";
 import type { Replay } from "./replay";
 import { automaticMaximum, positions, type Scale } from "./scale";
 import { constant, operation, sinkShare, stageValue } from "./stage_words";
@@ -76,6 +77,7 @@ class Figure {
   readonly element: HTMLElement;
   geometry: StageGeometry | null = null;
   painted = "";
+  marks: readonly string[] = [];
 
   constructor(readonly stage: string) {
     const head = h("div", { class: "lt-stage-head" }, h("b", {}, stage), this.value);
@@ -91,6 +93,7 @@ class Figure {
   }
 
   legend(colours: readonly (readonly [number, number, number])[], ticks: readonly string[]): void {
+    this.marks = ticks;
     const stops = colours.filter((_, i) => i % 17 === 0).map(css);
     this.ramp.style.background = `linear-gradient(90deg, ${stops.join(",")})`;
     this.ticks.replaceChildren(...ticks.map((t) => h("span", {}, t)));
@@ -101,10 +104,9 @@ class Figure {
     const g = this.geometry;
     if (!g) return;
     const size = { x: g.width / ratio / replay.keys, y: g.height / ratio / replay.rows };
-    const box = (e: HTMLElement, [query, key]: Cell) => {
-      const w = Math.max(RING, size.x + 4);
-      const hh = Math.max(RING, size.y + 4);
-      place(e, (key + 0.5) * size.x - w / 2, (query + 0.5) * size.y - hh / 2, w, hh);
+    const box = (e: HTMLElement, cell: Cell) => {
+      const b = cellBox(g, replay, ratio, cell);
+      place(e, b.x, b.y, b.width, b.height);
     };
     for (const e of [this.row, this.column, this.chosen]) e.hidden = chosen === null;
     this.pointed.hidden = pointed === null;
@@ -114,6 +116,19 @@ class Figure {
     place(this.row, 0, (chosen[0] + 0.5) * size.y - 0.5, g.width / ratio, 1);
     place(this.column, (chosen[1] + 0.5) * size.x - 0.5, 0, 1, g.height / ratio);
   }
+}
+
+/** The ring around a cell: never so small that it cannot be seen. */
+function cellBox(
+  g: StageGeometry,
+  { rows, keys }: Replay,
+  ratio: number,
+  [query, key]: Cell,
+): { x: number; y: number; width: number; height: number } {
+  const size = { x: g.width / ratio / keys, y: g.height / ratio / rows };
+  const width = Math.max(RING, size.x + 4);
+  const height = Math.max(RING, size.y + 4);
+  return { x: (key + 0.5) * size.x - width / 2, y: (query + 0.5) * size.y - height / 2, width, height };
 }
 
 function place(e: HTMLElement, x: number, y: number, width: number, height: number): void {
@@ -206,6 +221,26 @@ export class StagesView {
     if (this.element.hidden || sameCell(cell, this.pointed)) return;
     this.pointed = cell;
     this.readOut();
+  }
+
+  /** The same for pictures; null while a stage is not there. */
+  get pictured(): Row | null {
+    const { figures, replay, chosen, look } = this;
+    if (this.element.hidden || !replay || !chosen || !look || figures.some((f) => !f.painted)) return null;
+    return {
+      heading: [this.title.textContent ?? "", "the same cell in each"],
+      figures: figures.map((figure) => ({
+        title: figure.stage,
+        value: stageValue(replay, figure.stage, ...chosen),
+        canvas: figure.canvas,
+        boxes: figure.geometry
+          ? [{ ...cellBox(figure.geometry, replay, look.ratio, chosen), thick: true }]
+          : [],
+        under: figure.words.textContent ?? "",
+        ticks: figure.marks,
+        diverging: figure.stage !== "softmax",
+      })),
+    };
   }
 
   private draw(): void {

@@ -728,6 +728,7 @@ export class AttentionGridView {
           return [f.label, weight(this.data.value(locked, f.key), 2), place];
         }),
       ramp: legend(this.state.scale, this.detail.plate.most).ticks,
+      row: this.detail.stages.pictured,
     });
     return parts;
   }
