@@ -1,6 +1,7 @@
 // The stages side by side, the two vectors of a cell, and sums over tokens and heads, on heads of all kinds.
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { diverge, roundUp, shrink, stageGeometry, symmetricLimit } from "../src/attention_grid/paint_stage";
+import { compose, toSvg } from "../src/attention_grid/picture";
 import { highest, top } from "../src/attention_grid/profile";
 import { type HeadFacts, Replay } from "../src/attention_grid/replay";
 import { constant, operation, signed, sinkShare, stageValue } from "../src/attention_grid/stage_words";
@@ -246,6 +247,24 @@ describe("StagesView", () => {
     const view = open(head.replay, [23, 6], 420);
     expect(view.element.querySelectorAll(".lt-stage-arrow").length).toBe(2);
     expect(view.element.querySelectorAll(".lt-stage-wraps").length).toBe(1);
+  });
+
+  test("pictures of the view show them with their values and operations", async () => {
+    const view = open(head.replay, [23, 6]);
+    const canvas = document.createElement("canvas");
+    const row = view.pictured;
+    const part = { heading: ["", ""], canvas, boxes: [], under: "", notes: [], ramp: null, row } as const;
+    const svg = await toSvg(compose("Attention", "", "measured", [part], look().theme)).text();
+    for (const text of [
+      "Four stages",
+      "scores",
+      signed(head.stage("scores")[23 * 24 + 6]!),
+      "÷ √64",
+      "future = −∞",
+    ])
+      expect(svg).toContain(`>${text}</text>`);
+    view.hide();
+    expect(view.pictured).toBeNull();
   });
 
   test("a long head is asked for in tiles, one after another, and read out exactly", async () => {

@@ -206,7 +206,8 @@ function ramp(
     items.push({
       kind: "text",
       text: label,
-      x: x + at * width - (at > 0.9 ? 4 : 0),
+      x: x + at * width,
+      right: at > 0.9,
       y: y + 22,
       size: 10,
       colour: theme.ink3,
