@@ -187,7 +187,7 @@ def side_facts(trace: Trace, part: str, label: str) -> dict[str, Any]:
 
 
 def names(traces: tuple[Trace, ...]) -> tuple[str, ...]:
-    """What each side is called; of two, what tells them apart: model and quant type, file, prompt or number of tokens."""
+    """What each side is called; of two, what tells them apart: model and quant type, file, prompt or its length."""
     if len(traces) == 1:
         return (_name(traces[0]),)
     a, b = traces
