@@ -4,7 +4,7 @@ In: the arrays that llama.cpp multiplied. Out: float32 matrices of single heads;
 """
 
 from .masks import Mask
-from .normalizers import normalizers
+from .normalizers import normalizers, normalizers_of
 from .reduce import Reduced, reduce
 from .replay import Scoring, alibi_slopes, check, output, replay, stages
 from .statistics import STATISTICS, name_head
@@ -23,6 +23,7 @@ __all__ = [
     "looks",
     "name_head",
     "normalizers",
+    "normalizers_of",
     "output",
     "reduce",
     "replay",

@@ -66,12 +66,14 @@ def row_blocks(s: Scoring, start: int, stop: int, heads: int) -> list[tuple[slic
         first, last = np.zeros(s.rows, np.int64), np.full(s.rows, s.keys)
     else:
         first, last = host(s.mask.first), np.minimum(host(s.mask.stop), s.keys)
-    blocks, a = [], start
-    while a < stop:
-        widest = max(1, int(last[a]) - int(first[a]))
-        b = min(stop, a + max(8, min(64, BLOCK // (heads * widest))))
-        blocks.append((slice(a, b), slice(int(first[a:b].min()), max(int(last[a:b].max()), int(first[a:b].min())))))
-        a = b
+    widest = max(1, int((last - first).max(initial=0)))
+    # few rows leave little of a causal block masked; where there are few keys, too, work goes into starting blocks
+    size = max(8, min(BLOCK // (heads * widest), max(64, widest // 2)))
+    blocks = []
+    for a in range(start, stop, size):
+        b = min(stop, a + size)
+        from_key = int(first[a:b].min())
+        blocks.append((slice(a, b), slice(from_key, max(from_key, int(last[a:b].max())))))
     return blocks
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from .arrays import Array, Rows, as_half, float32, namespace, select
 from .masks import Mask
+from .products import product
 
 # llama.cpp computes on whatever the model gave it; what overflows there must not warn here
 QUIET = {"over": "ignore", "invalid": "ignore", "divide": "ignore", "under": "ignore"}
@@ -223,7 +224,7 @@ def _scores(s: Scoring, part: _Part) -> Array:
     xp = namespace(s.q)
     q = float32(select(s.q[part.heads, ...], part.rows, axis=1))
     k = float32(select(s.k[part.heads.start // s.group, ...], part.keys))
-    return xp.reshape(xp.reshape(q, (-1, q.shape[2])) @ k.T, (q.shape[0], q.shape[1], k.shape[0]))
+    return xp.reshape(product(xp.reshape(q, (-1, q.shape[2])), k), (q.shape[0], q.shape[1], k.shape[0]))
 
 
 def _cap(s: Scoring, part: _Part, x: Array) -> Array:

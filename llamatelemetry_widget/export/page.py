@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-_ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
+_ESCAPED = "<>&\u2028\u2029"
 
 _WORTH = 0.9  # of its bytes that a blob must shrink to, to be worth the browser's time
 
@@ -104,7 +104,10 @@ _POLICY = "default-src 'none'; script-src 'unsafe-inline' blob:; style-src 'unsa
 
 def embed(value: Any) -> str:
     """JSON that can stand inside a script element, whatever text it holds. NaN and infinity become null."""
-    return json.dumps(_finite(value), ensure_ascii=False, allow_nan=False, separators=(",", ":")).translate(_ESCAPES)
+    text = json.dumps(_finite(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in _ESCAPED:  # five passes are many times faster than str.translate
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
 
 
 def _finite(value: Any) -> Any:

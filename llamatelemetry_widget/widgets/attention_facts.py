@@ -6,13 +6,15 @@ in one order: layers with attention, then heads.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 
-from ..analysis.attention import STATISTICS, Mask, Reduced, Scoring, alibi_slopes, name_head, normalizers, stages
+from ..analysis.attention import STATISTICS, Mask, Reduced, Scoring, alibi_slopes, name_head, normalizers_of, stages
 from ..analysis.tokens import TOKEN_STATISTICS
+from ..engine.cpu import usable_threads
 from ..errors import CaptureUnavailable
 from ..export.thumbnails import shrink
 from ..trace import LayerFacts, Trace
@@ -226,39 +228,47 @@ def head_parts(trace: Trace, layer: int, head: int, part: str) -> tuple[dict[str
     CaptureUnavailable
         There is no such head.
     """
-    own = find_layer(trace, layer, part)
-    if not 0 <= head < own.heads:
-        raise CaptureUnavailable(f"head {head} does not exist: layer {layer} has heads 0 to {own.heads - 1}")
-    s = trace.scoring(layer, part)
+    return parts_of(trace, find_layer(trace, layer, part), [head], part)[0]
+
+
+def parts_of(
+    trace: Trace, layer: LayerFacts, heads: Sequence[int], part: str
+) -> list[tuple[dict[str, Any], list[Array]]]:
+    """`head_parts` of several heads of a layer."""
+    wrong = [head for head in heads if not 0 <= head < layer.heads]
+    if wrong:
+        raise CaptureUnavailable(
+            f"head {wrong[0]} does not exist: layer {layer.layer} has heads 0 to {layer.heads - 1}"
+        )
+    s = trace.scoring(layer.layer, part)
     mask = s.mask or Mask(np.zeros(s.rows, np.int32), np.full(s.rows, s.keys, np.int32))
-    q, k = s.q[head], s.k[head // s.group]
-    half = q.dtype == k.dtype == np.float16
+    half = s.q.dtype == s.k.dtype == np.float16
     dtype = np.float16 if half else np.float32
-    sloped = mask.distance and s.max_bias > 0
-    facts = {
+    slopes = alibi_slopes(s.heads, s.max_bias) if mask.distance and s.max_bias > 0 else [0.0] * s.heads
+    shared = {
         "rows": s.rows,
         "keys": s.keys,
-        "size": int(q.shape[1]),
+        "size": int(s.q.shape[2]),
         "dtype": "f2" if half else "f4",
         "stages": list(stages(s)),
         "scale": float(s.scale),
         "soft_cap": float(s.soft_cap),
         "fused": bool(s.fused),
-        "slope": alibi_slopes(s.heads, s.max_bias)[head] if sloped else 0.0,
         "offset": int(mask.offset),
-        "sink": None if s.sinks is None else float(s.sinks[head]),
         "has_bits": mask.bits is not None,
         "has_bias": s.bias is not None,
-        "window": own.window,
+        "window": layer.window,
     }
-    arrays = [np.asarray(x, dtype) for x in (q, k)]
-    arrays.append(np.asarray(normalizers(s, head), np.float64))
-    arrays += [np.asarray(np.minimum(x, s.keys), np.int32) for x in (mask.first, mask.stop)]
-    if mask.bits is not None:
-        arrays.append(np.packbits(mask.visible(slice(None), s.keys), axis=1))
-    if s.bias is not None:
-        arrays.append(np.asarray(s.bias[head], np.float32))
-    return facts, arrays
+    ends = [np.asarray(np.minimum(x, s.keys), np.int32) for x in (mask.first, mask.stop)]
+    bits = [] if mask.bits is None else [np.packbits(mask.visible(slice(None), s.keys), axis=1)]
+    found = []
+    for head, normalizers in zip(heads, normalizers_of(s, heads, usable_threads()), strict=True):
+        sink = None if s.sinks is None else float(s.sinks[head])
+        bias = [] if s.bias is None else [np.asarray(s.bias[head], np.float32)]
+        vectors = [np.asarray(x, dtype) for x in (s.q[head], s.k[head // s.group])]
+        facts = {**shared, "slope": slopes[head], "sink": sink}
+        found.append((facts, [*vectors, np.asarray(normalizers, np.float64), *ends, *bits, *bias]))
+    return found
 
 
 def scorings(trace: Trace, part: str, heads: str | list[list[int]]) -> list[tuple[Scoring, list[int]]]:

@@ -18,6 +18,7 @@ import numpy as np
 import traitlets
 
 from ..analysis.attention import STATISTICS, decode_thumbnail, looks, seen, tile
+from ..engine.cpu import usable_threads
 from ..errors import LlamaTelemetryError
 from ..trace import Trace
 from . import attention_facts as told
@@ -289,14 +290,18 @@ class AttentionGrid(TelemetryWidget):
         scoring = self._ready().scoring(int(message["layer"]), self._part)
         rows, keys = (slice(*(int(end) for end in message[name])) for name in ("rows", "keys"))
         height, width = (int(cells) for cells in message["size"])
-        cells = tile(scoring, int(message["head"]), str(message["stage"]), rows, keys, (height, width))
+        head, stage = int(message["head"]), str(message["stage"])
+        cells = tile(scoring, head, stage, rows, keys, (height, width), usable_threads())
         answer = {"type": "tile", "id": message["id"], "rows": cells.shape[0], "keys": cells.shape[1]}
         self.send(answer, [as_bytes(np.asarray(cells, np.float32))])
 
     def _send_sums(self, message: Message, heard: Heard) -> None:
         layers = told.scorings(self._ready(), self._part, message["heads"])
-        sums = looks if message["direction"] == "looks" else seen
-        values = sums(layers, message["tokens"], message["how"], heard)
+        tokens, how = message["tokens"], message["how"]
+        if message["direction"] == "looks":
+            values = looks(layers, tokens, how, heard)
+        else:
+            values = seen(layers, tokens, how, heard, usable_threads())
         self.send({"type": "sums", "id": message["id"]}, [as_bytes(values)])
 
     def _send_token_stats(self, message: Message) -> None:
@@ -526,8 +531,7 @@ class AttentionGrid(TelemetryWidget):
             return kept
         if isinstance(heads, str) and heads != "all":
             raise LlamaTelemetryError(f"heads={heads!r} is no choice: give 'all' or a list of (layer, head)")
-        for layer, head in self._striking() if isinstance(heads, str) else heads:
-            kept.add(int(layer), int(head))
+        kept.add_all(self._striking() if isinstance(heads, str) else heads)
         return kept
 
     def _striking(self) -> list[tuple[int, int]]:

@@ -5,10 +5,11 @@ In: heads of a trace. Out: the traits `embedded` (JSON) and `embedded_data` (byt
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from ..trace import Trace
-from .attention_facts import head_parts
+from .attention_facts import Array, find_layer, head_parts, parts_of
 
 
 class Embedding:
@@ -35,7 +36,20 @@ class Embedding:
 
     def add(self, layer: int, head: int, budget: float = float("inf")) -> bool:
         """Take a head in unless it would make all more than `budget` bytes; whether it is in."""
-        facts, arrays = head_parts(self._trace, layer, head, self._part)
+        return self._take(layer, head, head_parts(self._trace, layer, head, self._part), budget)
+
+    def add_all(self, heads: Iterable[tuple[int, int]]) -> None:
+        """Take heads in, each (layer, head). Those of one layer are computed together."""
+        chosen: dict[int, list[int]] = {}
+        for layer, head in heads:
+            chosen.setdefault(int(layer), []).append(int(head))
+        for layer, own in chosen.items():
+            facts = find_layer(self._trace, layer, self._part)
+            for head, parts in zip(own, parts_of(self._trace, facts, own, self._part), strict=True):
+                self._take(layer, head, parts, float("inf"))
+
+    def _take(self, layer: int, head: int, parts: tuple[dict[str, Any], list[Array]], budget: float) -> bool:
+        facts, arrays = parts
         buffers = [array.tobytes() for array in arrays]
         more = sum(len(buffer) for buffer in set(buffers) - self._places.keys())
         if self.size + more > budget:

@@ -169,7 +169,7 @@ def test_a_newer_question_ends_the_older_and_the_kernel_stays_free(trace, wired,
     _, wire = wired(trace)
     begun, go_on = threading.Event(), threading.Event()
 
-    def slow(layers, tokens, how, heard):
+    def slow(layers, tokens, how, heard, threads):
         begun.set()
         assert go_on.wait(30)
         heard(1, 2)
