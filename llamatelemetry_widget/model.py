@@ -45,6 +45,7 @@ def open_model(
     devices: Sequence[str] = (),
     rpc: Sequence[str] = (),
     idle_seconds: float = IDLE_SECONDS,
+    download: bool = True,
 ) -> Model:
     """Open a GGUF model: its header is read, no weights are, and no process starts.
 
@@ -61,6 +62,9 @@ def open_model(
         ``"host:port"`` of llama.cpp RPC servers that take the layers.
     idle_seconds : float
         The worker ends after so long without work; the next call starts it again.
+    download : bool
+        False: of an ``"hf:"`` model that is not here yet, only the header is fetched. `Model.info`, `Model.tree` and
+        `Model.fit` then work, what runs the model says that its weights are missing.
 
     Returns
     -------
@@ -71,7 +75,11 @@ def open_model(
     ModelNotFound, ModelFileError
     """
     return Model(
-        model_info(resolve(name)), n_gpu_layers=n_gpu_layers, devices=devices, rpc=rpc, idle_seconds=idle_seconds
+        model_info(resolve(name, download)),
+        n_gpu_layers=n_gpu_layers,
+        devices=devices,
+        rpc=rpc,
+        idle_seconds=idle_seconds,
     )
 
 

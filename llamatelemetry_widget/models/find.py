@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import LlamaTelemetryError, ModelFileError, ModelNotFound
 from .header import SHARD_NAME, not_readable, shard_paths, shown
 from .info import ModelInfo, model_info
+from .remote import fetch_header
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,7 +62,7 @@ class FoundModel:
 # ------------------------------------------------------------------- resolving
 
 
-def resolve(name: str | os.PathLike[str]) -> Path:
+def resolve(name: str | os.PathLike[str], download: bool = True) -> Path:
     """The GGUF file that a name stands for.
 
     Parameters
@@ -69,6 +70,8 @@ def resolve(name: str | os.PathLike[str]) -> Path:
     name : str or path
         A path (``~`` and ``$VARS`` are expanded), a folder with one model, a catalogue name (``"smollm2"``),
         ``"hf:owner/repo[/file]"``, ``"ollama:name[:tag]"``, or a name that `list_models` shows.
+    download : bool
+        False: of a model on the Hub that is not here, only the header is fetched.
 
     Returns
     -------
@@ -87,7 +90,7 @@ def resolve(name: str | os.PathLike[str]) -> Path:
         raise ModelNotFound("the model's name is empty; see list_models()")
     if isinstance(name, str):
         if text.startswith("hf:"):
-            return _hugging_face(text.removeprefix("hf:"))
+            return _hugging_face(text.removeprefix("hf:"), download)
         if text.startswith("ollama:"):
             return _ollama(text.removeprefix("ollama:"))
         if text in _CATALOGUE:
@@ -283,22 +286,22 @@ def cache_folder() -> Path:
 # ---------------------------------------------------------------- Hugging Face
 
 
-def _hugging_face(text: str) -> Path:
-    """A file of a Hugging Face repository: from the local cache where it is there, else downloaded."""
+def _hugging_face(text: str, download: bool) -> Path:
+    """A file of a Hugging Face repository: from the local cache where it is there, else fetched."""
     parts = text.strip("/").split("/")
     if len(parts) < 2 or not all(parts):
         raise ModelNotFound(f"'hf:{text}' names no repository; write hf:owner/repo or hf:owner/repo/file.gguf")
     repo, file = "/".join(parts[:2]), "/".join(parts[2:])
     cached = {name: path for name, path in _cached(repo) if all(p.exists() for p in shard_paths(path))}
     if file:
-        return cached[file] if file in cached else _download(repo, file, cached)
+        return cached[file] if file in cached else _fetch(repo, file, cached, download)
     models = {name: path for name, path in cached.items() if _is_model(name)}
     if len(models) == 1:
         return next(iter(models.values()))
     if models:
         sizes = {name: sum(p.stat().st_size for p in shard_paths(path)) for name, path in models.items()}
         raise ModelFileError(_name_one(f"hf:{repo} in the local cache", repo, sizes))
-    return _download(repo, _only_remote(repo), cached)
+    return _fetch(repo, _only_remote(repo), cached, download)
 
 
 def _is_model(name: str) -> bool:
@@ -373,16 +376,22 @@ def _shard_names(name: str) -> list[str]:
     return [f"{folder}/{p.name}" if folder else p.name for p in shard_paths(Path(file))]
 
 
-def _download(repo: str, file: str, cached: Iterable[str]) -> Path:
+def _fetch(repo: str, file: str, cached: Iterable[str], download: bool) -> Path:
+    """A remote file and the others of its set, whole or only their headers."""
     _refuse_offline(f"{repo}/{file}", cached)
     there = _remote(repo)
     if file not in there:
         near = _listed(_near(file, there) or there)
         raise ModelNotFound(f"hf:{repo} holds no file {file!r}; it has {near}")
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import hf_hub_download, hf_hub_url
+
+    def header(name: str) -> Path:
+        return fetch_header(cache_folder(), hf_hub_url(repo, name), name)
 
     try:
-        paths = {name: Path(hf_hub_download(repo, name)) for name in _shard_names(file)}
+        paths = {n: Path(hf_hub_download(repo, n)) if download else header(n) for n in _shard_names(file)}
+    except LlamaTelemetryError:
+        raise
     except Exception as error:  # whatever it is, the user gets one line
         raise _unreachable(f"{repo}/{file}", error) from error
     return paths[file]

@@ -161,6 +161,13 @@ def read_header(path: str | os.PathLike[str]) -> Header:
     return header if count <= 1 else _join(header, count)
 
 
+def read_open_header(path: Path, file: Any, size: int) -> Header:
+    """The header of one open file (a shard is not joined with its set); `path` is how it is called in errors."""
+    file.seek(0)
+    _refuse_other_formats(path, file.read(512), size)
+    return _Reader(path, file, size).header()
+
+
 def shown(path: str | os.PathLike[str]) -> str:
     """A path as one printable line, whatever its bytes are."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in os.fspath(path))
@@ -170,8 +177,7 @@ def _read_one(path: Path) -> Header:
     try:
         size = _size(path)
         with path.open("rb") as file:
-            _refuse_other_formats(path, file.read(512), size)
-            header = _Reader(path, file, size).header()
+            header = read_open_header(path, file, size)
             now = os.fstat(file.fileno()).st_size
     except (FileNotFoundError, NotADirectoryError):
         raise ModelNotFound(f"there is no file {shown(path)}; check the path, or see list_models()") from None

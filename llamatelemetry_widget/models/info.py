@@ -16,6 +16,7 @@ from typing import Any
 from ..errors import ModelFileError
 from .ggml_types import FILE_TYPES
 from .header import Header, LongArray, TensorInfo, read_header, shown
+from .remote import is_header_only
 
 _LAYER_TENSOR = re.compile(r"(?:enc\.)?blk\.(\d+)\.(.+)")  # of the encoder where there are two stacks
 _ATTENTION = re.compile(r"attn_(q|k|v|q_a|q_b|kv_a_mqa|kv_b|k_b)\b")
@@ -174,7 +175,7 @@ def info_of(header: Header) -> ModelInfo:
         bits_per_weight=8 * sum(t.n_bytes or 0 for t in known) / weights if weights else None,
         n_bytes=header.n_bytes,
         unknown_types=tuple(sorted({t.type_name for t in header.tensors if t.n_bytes is None})),
-        has_weights=header.complete,
+        has_weights=header.complete and not is_header_only(header.path),
         tokenizer=_text(metadata.get("tokenizer.ggml.model")),
         bos_id=_whole(metadata.get("tokenizer.ggml.bos_token_id")),
         eos_id=_whole(metadata.get("tokenizer.ggml.eos_token_id")),
