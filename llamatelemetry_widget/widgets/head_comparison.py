@@ -307,7 +307,15 @@ class HeadComparison(TelemetryWidget):
         return proposal["value"]
 
     @traitlets.observe("selected_layer", "selected_head", "other_layer", "other_head")
-    def _chosen_changed(self, _: Any) -> None:
+    def _chosen_changed(self, change: Any) -> None:
+        name, old = change["name"], change["old"]
+        if change["new"] is None and old is not None and name.startswith("selected"):
+            setattr(self, name, old)  # a linked widget has freed its head; here there is always one
+        for trace, side in ((self._traces[0], "selected"), (self._traces[-1], "other")):
+            layer, head = getattr(self, f"{side}_layer"), getattr(self, f"{side}_head")
+            if None not in (layer, head):
+                heads = told.find_layer(trace, layer, self._part).heads
+                setattr(self, f"{side}_head", min(head, heads - 1))  # this layer may have fewer
         if self.comm is not None:
             self._pacer.put("embedded", self._embed_chosen)
 
