@@ -86,11 +86,15 @@ class Grid:
         kernel.run(f"{name}.select({layer}, {head})")
         expect(self.lock_ring).to_be_visible()
         self.settled()
-        box = self.lock_ring.bounding_box()
-        assert box is not None
+        ring, canvas = self.lock_ring.bounding_box(), self.canvas.bounding_box()
+        assert ring is not None and canvas is not None
         kernel.run(f"{name}.select(None)")
         expect(self.lock_ring).to_be_hidden()
-        return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        self.canvas.scroll_into_view_if_needed()
+        moved = self.canvas.bounding_box()  # the page may scroll when the detail goes
+        assert moved is not None
+        x, y = (ring[a] - canvas[a] + moved[a] for a in ("x", "y"))
+        return x + ring["width"] / 2, y + ring["height"] / 2
 
     def middle(self) -> tuple[float, float]:
         """The middle of the picture, where some head is."""

@@ -232,13 +232,16 @@ function paintModelLabels(ctx: CanvasRenderingContext2D, p: GridPicture): void {
         (!named || (layout.nameColumns > 1 && near !== undefined && near < 2 && layout.pitch < 26))
       )
         continue;
-      const x = layout.x(i - band.from) + layout.cell / 2;
+      const label = `L${layer.layer}`;
+      const style = font(theme, 11, locked ? 600 : 400);
+      ctx.font = style;
+      const end = layout.width - ctx.measureText(label).width / 2;
       text(
         ctx,
-        `L${layer.layer}`,
-        x,
+        label,
+        Math.min(layout.x(i - band.from) + layout.cell / 2, end),
         band.top + 8,
-        font(theme, 11, locked ? 600 : 400),
+        style,
         locked ? loud : quiet,
         "center",
       );
