@@ -10,7 +10,12 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const out = join(root, "llamatelemetry_widget", "widgets", "static");
 
 /** Bytes a bundle may have. A reader pays for them in every saved notebook and every exported page. */
-const BUDGET = { attention_grid: 180_000, expert_strip: 90_000, head_comparison: 100_000 };
+const BUDGET = {
+  architecture_tree: 120_000,
+  attention_grid: 180_000,
+  expert_strip: 90_000,
+  head_comparison: 100_000,
+};
 
 /** Imports of .css give the minified text: the view puts it into its own root, so nothing leaks to the page. */
 const cssAsText = {

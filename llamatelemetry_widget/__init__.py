@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .models.find import list_models
     from .models.info import ModelInfo
     from .trace import GeneratedToken, Trace, load_trace
+    from .widgets.architecture_tree import ArchitectureTree
     from .widgets.attention_grid import AttentionGrid
     from .widgets.expert_strip import ExpertStrip
     from .widgets.head_comparison import HeadComparison
@@ -48,6 +49,7 @@ _HOMES = {
     "GeneratedToken": "trace",
     "Trace": "trace",
     "load_trace": "trace",
+    "ArchitectureTree": "widgets.architecture_tree",
     "AttentionGrid": "widgets.attention_grid",
     "ExpertStrip": "widgets.expert_strip",
     "HeadComparison": "widgets.head_comparison",
@@ -73,6 +75,7 @@ _HOMES = {
     ),
 }
 __all__ = [
+    "ArchitectureTree",
     "AttentionGrid",
     "BackendMissing",
     "CaptureUnavailable",

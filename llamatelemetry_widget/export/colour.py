@@ -28,6 +28,18 @@ DIVERGING = {
     "dark": ["#8cc4ff", "#4f92d6", "#2d5f94", "#22384f", "#1f2329", "#50302c", "#93473c", "#d8705f", "#ffab98"],
 }
 
+#: Quant types by their bits: light, dark.
+QUANT = {
+    2: ("#5e2a72", "#a06cc0"),
+    3: ("#a8437c", "#d271a8"),
+    4: ("#e58488", "#f2a0a0"),
+    5: ("#efd183", "#f0d98f"),
+    6: ("#7fc4bd", "#8fd6cc"),
+    8: ("#2f8bb0", "#4fa9d6"),
+    16: ("#2f5597", "#7d9ae0"),
+    32: ("#9aa2ac", "#8a929d"),
+}
+
 #: The page: paper, fill, line, three inks, accent.
 PAGE = {
     "light": {
