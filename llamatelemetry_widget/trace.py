@@ -461,7 +461,7 @@ class Trace:
 
         All, except in the last layer: llama.cpp computes it only for the tokens whose logits were asked for.
         """
-        if layer not in self.experts:
+        if f"expert_ids.{layer}" not in self._arrays:
             having = _ranges(list(self.experts))
             others = f"layers {having} have" if having else "no layer of this trace has"
             raise CaptureUnavailable(f"layer {layer} has no experts here; {others}")

@@ -6,22 +6,25 @@ In: the facts, overview and loads that the widget sends to its browser side. Out
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 import numpy as np
 
+from ..analysis.thumbnails import edges
 from . import colour
 from .picture import MARGIN, Box, Picture, Text, clean, plural, svg
+from .thumbnails import shrink
 
 Array = np.ndarray[Any, Any]
 
-_LABELS, _GAP = 96, 6  # px: room for token labels, between layers
+_LABELS = 96  # px: room for token labels
 _LOAD = 44  # px: the tallest bar of the load
 _WIDTH, _HEIGHT = 1000, 420  # px that the cells may take
 _LEGEND = 160
-_UNSEEN, _FIRST = 0, 1  # palette: not computed, then the ramp; code 0 = not chosen = paper of the ramp
+_PAGE, _UNSEEN, _FIRST = 0, 1, 2  # palette: the page, not computed, then the ramp; not chosen = its first step
 _LEAST = 26  # place on the ramp of a weight just above 0, so that chosen is never not chosen
 
 
@@ -54,12 +57,18 @@ def draw(facts: Mapping[str, Any], overview: Array, loads: Array, theme: str, lo
     locked : int or None
         The layer with the ring.
     """
-    layers, (_, rows, experts) = facts["layers"], overview.shape
-    right = max(1, min(16, (_WIDTH // max(len(layers), 1) - _GAP) // max(experts, 1)))
+    layers, experts = facts["layers"], overview.shape[2]
+    room = _WIDTH // max(len(layers), 1)
+    gap = 6 if room >= 24 else 2 if room >= 6 else 1
+    overview = shrink(overview, _HEIGHT, max(room - gap, 2))  # by maximum, where there are more experts than pixels
+    loads = _fewer(loads, overview.shape[2])
+    rows = overview.shape[1]
+    right = max(1, min(16, (room - gap) // max(overview.shape[2], 1)))
     down = max(1, min(16, _HEIGHT // max(rows, 1)))
-    step = experts * right + _GAP
+    at = _Places(overview.shape[2] * right, gap, right, down)
     words = f"{facts['title']} {subtitle(facts)}"
-    width = max(2 * MARGIN + _LABELS + len(layers) * step, 60 + 7 * max(len(facts["provenance"]), len(words)), 480)
+    longest = max(len(facts["provenance"]), len(words), len(facts["message"]))
+    width = max(2 * MARGIN + _LABELS + len(layers) * (at.cell + gap), 700, 60 + 7 * longest)
     picture = Picture(width, 0, theme)
     picture.texts += [
         Text(MARGIN, 28, facts["title"], 15, "ink", bold=True),
@@ -72,59 +81,89 @@ def draw(facts: Mapping[str, Any], overview: Array, loads: Array, theme: str, lo
         return picture
     left, top = MARGIN + _LABELS, 78
     base = top + rows * down + 12 + _LOAD
-    at = iter(zip(overview, loads, strict=True))
+    picture.images.append((left, top, _cells(facts, overview, at), _palette(theme)))
+    picture.images.append((left, base - _LOAD, _bars(facts, loads, at), _bar_palette(theme)))
     for i, layer in enumerate(layers):
-        x, mine = left + i * step, layer["layer"] == locked
-        if mine or i % (1 if step >= 24 else 8) == 0:
+        x, mine = left + i * (at.cell + gap), layer["layer"] == locked
+        if mine or i % (1 if at.cell + gap >= 24 else -(-36 // (at.cell + gap))) == 0:
             shade = "accent" if mine else "ink3"
-            picture.texts.append(Text(x + (step - _GAP) / 2, top - 6, f"L{layer['layer']}", 10, shade, mine, "middle"))
-        if not layer["used"]:
-            picture.boxes.append(Box(x, top, step - _GAP, rows * down, "fill"))
-            continue
-        codes, load = next(at)
-        _cells(picture, layer, codes, (x, top, right, down), len(facts["tokens"]))
-        _bars(picture, load[0], (x, base, right))
+            picture.texts.append(Text(x + at.cell / 2, top - 6, f"L{layer['layer']}", 10, shade, mine, "middle"))
         if mine:
-            picture.boxes.append(Box(x - 2, top - 2, step - _GAP + 4, rows * down + 4, "accent", 2))
-    _tokens(picture, facts, top, down)
+            picture.boxes.append(Box(x - 2, top - 2, at.cell + 4, rows * down + 4, "accent", 2))
+    _tokens(picture, facts["tokens"], rows, top, down)
     _load_words(picture, experts, base)
     _legend(picture, facts["most"], base + 18)
     picture.height = base + 18 + 44
     return picture
 
 
+@dataclass(frozen=True)
+class _Places:
+    """Width of a layer's column, the gap after it, px per expert, px per row."""
+
+    cell: int
+    gap: int
+    right: int
+    down: int
+
+
+def _fewer(loads: Array, experts: int) -> Array:
+    """Loads of neighbouring experts joined to their greatest."""
+    if loads.size == 0 or experts == loads.shape[2]:
+        return loads
+    return np.asarray(np.maximum.reduceat(loads, edges(loads.shape[2], experts)[:-1], axis=2))
+
+
 def _palette(theme: str) -> Array:
-    """uint8 (256, 3): plain fill, then the ramp without its last step."""
-    fill = colour.rgb(colour.PAGE[theme]["fill"])[None]
-    return np.concatenate([fill, colour.ramp(colour.SEQUENTIAL[theme])[np.linspace(0, 255, 255).round().astype(int)]])
+    """uint8 (256, 3): the page, plain fill, then the ramp without two of its steps."""
+    page = [colour.rgb(colour.PAGE[theme][name]) for name in ("paper", "fill")]
+    return np.concatenate([page, colour.ramp(colour.SEQUENTIAL[theme])[np.linspace(0, 255, 254).round().astype(int)]])
 
 
-def _cells(
-    picture: Picture, layer: Mapping[str, Any], codes: Array, at: tuple[int, int, int, int], tokens: int
-) -> None:
-    x, top, right, down = at
-    shades = np.minimum(places(codes), 254) + _FIRST
-    if layer["computed"] is not None:
-        there = np.zeros(len(codes), bool)
-        there[np.array(layer["computed"], int) * len(codes) // max(tokens, 1)] = True
-        shades = np.where(there[:, None], shades, _UNSEEN)
-    pixels = shades.astype(np.uint8).repeat(down, 0).repeat(right, 1)
-    picture.images.append((x, top, pixels, _palette(picture.theme)))
+def _bar_palette(theme: str) -> Array:
+    """uint8 (3, 3): the page, a bar, the line of an even load."""
+    return np.stack([colour.rgb(colour.PAGE[theme][name]) for name in ("paper", "ink3", "ink")])
 
 
-def _bars(picture: Picture, load: Array, at: tuple[int, int, int]) -> None:
-    """The load of one layer, each bar under its expert, and the line where all would be if it were even."""
-    x, base, right = at
-    most = max(float(load.max(initial=0)), 1 / max(len(load), 1))
-    for expert, share in enumerate(load):
-        tall = round(float(share) / most * _LOAD)
-        if tall:
-            picture.boxes.append(Box(x + expert * right, base - tall, max(right - 1, 1), tall, "ink3"))
-    picture.boxes.append(Box(x, base - round(_LOAD / len(load) / most), len(load) * right, 1, "ink"))
+def _cells(facts: Mapping[str, Any], overview: Array, at: _Places) -> Array:
+    """uint8: palette indices of all layers' cells."""
+    layers, rows, tokens = facts["layers"], overview.shape[1], max(len(facts["tokens"]), 1)
+    out = np.full((rows * at.down, len(layers) * (at.cell + at.gap) - at.gap), _PAGE, np.uint8)
+    having = iter(overview)
+    for i, layer in enumerate(layers):
+        shades = np.full((rows, 1), _UNSEEN, np.uint8)
+        if layer["used"]:
+            shades = _FIRST + np.minimum(places(next(having)), 253)
+        if layer["used"] and layer["computed"] is not None:
+            there = np.zeros(rows, bool)
+            there[np.array(layer["computed"], int) * rows // tokens] = True
+            shades = np.where(there[:, None], shades, _UNSEEN)
+        x = i * (at.cell + at.gap)
+        wide = at.right if layer["used"] else at.cell
+        out[:, x : x + at.cell] = shades.astype(np.uint8).repeat(at.down, 0).repeat(wide, 1)
+    return out
 
 
-def _tokens(picture: Picture, facts: Mapping[str, Any], top: int, down: int) -> None:
-    tokens, rows = facts["tokens"], facts["rows"]
+def _bars(facts: Mapping[str, Any], loads: Array, at: _Places) -> Array:
+    """uint8: the loads, each bar under its expert, and the line where all would end if the work were even."""
+    layers = facts["layers"]
+    out = np.zeros((_LOAD, len(layers) * (at.cell + at.gap) - at.gap), np.uint8)
+    having = iter(loads[:, 0])
+    for i, layer in enumerate(layers):
+        if not layer["used"]:
+            continue
+        load = next(having)
+        even = 1 / facts["n_experts"]
+        most, x = max(float(load.max()), even), i * (at.cell + at.gap)
+        tall = np.round(load / most * _LOAD).astype(int).repeat(at.right)
+        if at.right > 2:  # a line of paper between bars
+            tall[at.right - 1 :: at.right] = 0
+        out[:, x : x + at.cell] = np.arange(_LOAD, 0, -1)[:, None] <= tall
+        out[_LOAD - max(round(_LOAD * even / most), 1), x : x + at.cell] = 2
+    return out
+
+
+def _tokens(picture: Picture, tokens: Sequence[str], rows: int, top: int, down: int) -> None:
     every = max(1, -(-12 // down))
     for row in range(0, rows, every):
         word = tokens[row * len(tokens) // rows]
@@ -143,7 +182,7 @@ def _load_words(picture: Picture, experts: int, base: int) -> None:
 def _legend(picture: Picture, most: float, y: int) -> None:
     left = MARGIN + _LABELS
     shades = places(np.linspace(1, 255, _LEGEND).round().astype(np.uint8))
-    bar = np.tile(np.minimum(shades, 254) + np.uint8(_FIRST), (8, 1))
+    bar = np.tile(np.minimum(shades, 253) + np.uint8(_FIRST), (8, 1))
     picture.images.append((left, y, bar, _palette(picture.theme)))
     picture.boxes.append(Box(left, y, _LEGEND, 8, "line", 1))
     for place, tick, anchor in ((0, "0", "start"), (_LEGEND, f"{most:.3g}", "end")):

@@ -17,8 +17,8 @@ import traitlets
 from ..analysis import experts
 from ..errors import LlamaTelemetryError
 from ..trace import Trace
-from . import expert_facts as told
 from .base import Message, TelemetryWidget
+from .expert_facts import Routing
 from .traits import Buffer, Index, Tokens, as_bytes
 
 if TYPE_CHECKING:
@@ -82,8 +82,9 @@ class ExpertStrip(TelemetryWidget):
         if not isinstance(trace, Trace):
             raise LlamaTelemetryError(f"ExpertStrip shows a Trace (model.trace(…)), not {type(trace).__name__}")
         self._trace = trace
-        self._facts = told.facts(trace)  # of a whole run, so they stay
-        tables = {"overview": told.overview(trace), "measures": told.measures(trace), "loads": told.loads(trace)}
+        self._routing = own = Routing(trace)
+        self._facts = own.facts()  # of a whole run, so they stay
+        tables = {"overview": own.overview(), "measures": own.measures(), "loads": own.loads()}
         super().__init__(facts=self._facts, **tables, **traits)
         self._embed()
 
@@ -103,14 +104,14 @@ class ExpertStrip(TelemetryWidget):
         if kind not in ("layer", "token"):
             raise LlamaTelemetryError(f"message {kind!r} is not known: reload the page")
         number = int(message[kind])
-        ids, weights = (told.layer if kind == "layer" else told.token)(self._trace, number)
+        ids, weights = (self._routing.layer if kind == "layer" else self._routing.token)(number)
         self.send({"type": kind, "id": message["id"], kind: number}, [as_bytes(ids), as_bytes(weights)])
 
     # ------------------------------------------------------------------- selection
 
     @traitlets.validate("selected_layer")
     def _valid_layer(self, proposal: Any) -> Any:
-        layer, known = proposal["value"], told.layers_of(self._trace)
+        layer, known = proposal["value"], self._routing.layers
         if layer is not None and layer not in known:
             span = f"it has {known[0]} to {known[-1]}" if known else "it has none"
             raise traitlets.TraitError(f"layer {layer} is not in this trace: {span}")
@@ -145,16 +146,15 @@ class ExpertStrip(TelemetryWidget):
     def _fitting(self, budget: int) -> list[int]:
         """As many layers as fit, the locked one first; in order."""
         found, taken = [], 0
-        for layer in sorted(self._trace.experts, key=lambda own: own != self.selected_layer):
-            taken += (
-                len(self._trace.token_ids) * self._trace.experts[layer][0].shape[1] * 6
-            )  # 2 for an id, 4 for a weight
+        for layer in sorted(self._routing.experts, key=lambda own: own != self.selected_layer):
+            ids, _ = self._routing.experts[layer]
+            taken += len(self._trace.token_ids) * ids.shape[1] * 6  # 2 for an id, 4 for a weight
             if taken <= budget:
                 found.append(layer)
         return sorted(found)
 
     def _exact(self, layers: list[int]) -> tuple[Array, Array]:
-        both = [told.layer(self._trace, layer) for layer in layers]
+        both = [self._routing.layer(layer) for layer in layers]
         ids = [own.ravel() for own, _ in both] or [np.zeros(0, np.uint16)]
         weights = [own.ravel() for _, own in both] or [np.zeros(0, np.float32)]
         return np.concatenate(ids), np.concatenate(weights)
@@ -170,9 +170,9 @@ class ExpertStrip(TelemetryWidget):
             NaN where an expert was not chosen, or the token was not computed (`Trace.expert_tokens`).
         """
         count, n = self._facts["n_experts"], len(self._trace.token_ids)
-        out = np.full((len(self._trace.experts), n, count), np.nan, np.float32)
-        for i, (layer, (ids, weights)) in enumerate(self._trace.experts.items()):
-            out[i, self._trace.expert_tokens(layer)] = experts.token_table(ids, weights, count)
+        out = np.full((len(self._routing.experts), n, count), np.nan, np.float32)
+        for i, (layer, (ids, weights)) in enumerate(self._routing.experts.items()):
+            out[i, self._routing.tokens[layer]] = experts.token_table(ids, weights, count)
         return out
 
     def to_pandas(self) -> pd.DataFrame:
@@ -187,9 +187,9 @@ class ExpertStrip(TelemetryWidget):
         import pandas as pd
 
         tokens, parts = self._trace.tokens, []
-        for layer in self._trace.experts:
-            ids, weights = told.layer(self._trace, layer)
-            at, used = self._trace.expert_tokens(layer), ids.shape[1]
+        for layer in self._routing.experts:
+            ids, weights = self._routing.layer(layer)
+            at, used = self._routing.tokens[layer], ids.shape[1]
             parts.append(
                 pd.DataFrame(
                     {
@@ -212,7 +212,7 @@ class ExpertStrip(TelemetryWidget):
         import pandas as pd
 
         count, parts = self._facts["n_experts"], []
-        for i, (layer, (ids, _)) in enumerate(self._trace.experts.items()):
+        for i, (layer, (ids, _)) in enumerate(self._routing.experts.items()):
             own = {"layer": layer, "expert": np.arange(count), "tokens": experts.counts(ids, count)}
             parts.append(pd.DataFrame({**own, "load": self.loads[i, 0], "weighted_load": self.loads[i, 1]}))
         columns = ["layer", "expert", "tokens", "load", "weighted_load"]
@@ -288,7 +288,7 @@ class ExpertStrip(TelemetryWidget):
         if path is not None:
             target = self._path(path, "html")
             target.write_text(text, "utf-8")
-            count, exact = len(self._trace.experts), len(part.state["embedded"])
+            count, exact = len(self._routing.experts), len(part.state["embedded"])
             print(f"{target} · {target.stat().st_size / 1e6:.1f} MB · {exact} of {count} layers with exact weights")
         return text
 
