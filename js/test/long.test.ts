@@ -188,6 +188,17 @@ describe("tiles", () => {
     expect(pictures.get(wanted(whole, { replay: heavy })).exact).toBe(true);
   });
 
+  test("a kernel that is busy with a cell is not waited for", async () => {
+    const { tile, arrived, pictures } = setUp();
+    tile.mockImplementation(() => new Promise(() => undefined));
+    pictures.get(wanted(whole, { replay: heavy }));
+    await vi.advanceTimersByTimeAsync(2000);
+    expect(arrived).not.toHaveBeenCalled();
+    await vi.advanceTimersByTimeAsync(2000);
+    expect(arrived).toHaveBeenCalledTimes(1);
+    expect(pictures.get(wanted(whole, { replay: heavy })).exact).toBe(true);
+  });
+
   test("another text forgets the tiles of the one before", async () => {
     const { tile, pictures } = setUp();
     pictures.get(wanted(whole, { replay: heavy }));

@@ -28,6 +28,8 @@ export interface Wanted {
 const AT_ONCE = 24e6;
 /** The kernel is asked when the viewport has stood still for so long. */
 const STILL = 90;
+/** A kernel that has not answered after so long is busy. */
+const PATIENCE = 2500;
 /** Bytes of tiles kept: about 20 of 700 x 700 cells. */
 const KEEP = 40_000_000;
 
@@ -51,7 +53,7 @@ export class Pictures {
   private latest = "";
 
   constructor(
-    cleanup: Cleanup,
+    private readonly cleanup: Cleanup,
     private readonly tile: Source["tile"],
     private readonly arrived: () => void,
   ) {
@@ -99,16 +101,11 @@ export class Pictures {
 
   /** The others are asked for one after the other; an overview goes first. */
   private ask(wanted: Wanted, key: string): void {
-    const { head, replay, view, whole, pixels } = wanted;
+    const { head, view, whole } = wanted;
     if (this.asked.has(key) || (this.asked.size > 0 && !sameView(view, whole))) return;
     this.asked.add(key);
-    const keys = others(view);
     const { tokens } = this;
-    this.tile(head.layer, head.head, "softmax", view.rows, keys, pixels)
-      .catch((reason: unknown) => {
-        if (!replay) throw reason;
-        return slowTile(replay, "softmax", view.rows, keys, pixels);
-      })
+    this.fetch(wanted)
       .then(
         (tile) => {
           if (tokens === this.tokens) this.keep(key, { head: head.index, view, tile, picture: null });
@@ -119,6 +116,18 @@ export class Pictures {
         this.asked.delete(key);
         if (this.kept.has(key) || this.latest !== key) this.arrived();
       });
+  }
+
+  /** From the kernel; computed here, slice by slice, where it does not answer or has other things to do. */
+  private fetch({ head, replay, view, pixels }: Wanted): Promise<Matrix> {
+    const keys = others(view);
+    const asked = this.tile(head.layer, head.head, "softmax", view.rows, keys, pixels);
+    if (!replay) return asked;
+    return new Promise((done) => {
+      const here = () => void slowTile(replay, "softmax", view.rows, keys, pixels).then(done);
+      const cancel = this.cleanup.later(PATIENCE, here);
+      asked.then(done, here).finally(cancel);
+    });
   }
 
   private keep(key: string, kept: Kept): void {
