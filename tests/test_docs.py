@@ -15,7 +15,7 @@ from llamatelemetry_widget import errors, magics
 from llamatelemetry_widget.analysis.attention import STATISTICS
 
 ROOT = Path(__file__).parents[1]
-INTERNAL = {"facts", "thumbnails", "statistics", "embedded", "embedded_data"}  # traits between Python and browser
+INTERNAL = {"facts", "thumbnails", "statistics", "token_stats", "embedded", "embedded_data"}  # not for people
 ERRORS = [name for name, value in vars(errors).items() if inspect.isclass(value)]
 
 

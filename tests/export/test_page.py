@@ -7,6 +7,7 @@ import json
 import re
 import zlib
 
+import numpy as np
 import pytest
 
 import llamatelemetry_widget as lt
@@ -19,9 +20,14 @@ def data_of(html):
     """The data of a page with one widget, as its browser reads them."""
     data = json.loads(re.search(r'<script type="application/json" id="lt-data">(.*?)</script>', html, re.DOTALL)[1])
     (part,) = data["parts"]
-    text, packed = data["blobs"][data["modules"][part["module"]]]
-    module = base64.b64decode(text)
-    return {**part, "module": (zlib.decompress(module) if packed else module).decode()}
+    return {**part, "module": blob(data, data["modules"][part["module"]]).decode(), "blobs": data["blobs"]}
+
+
+def blob(data, place):
+    """One of a page's buffers."""
+    text, packed = data["blobs"][place]
+    raw = base64.b64decode(text)
+    return zlib.decompress(raw) if packed else raw
 
 
 @pytest.mark.browser
@@ -146,3 +152,27 @@ def test_a_page_is_no_more_than_2_mb_and_as_full_as_it_can_be(model, tokens, lea
     heads = len(data_of(html)["state"]["embedded"])
     assert len(html.encode()) <= 2_000_000
     assert heads >= least
+
+
+def test_a_page_with_all_heads_grows_with_the_tokens_not_with_their_square(model):
+    text = "The old lighthouse keeper lit the lamp at dusk, while the sea was calm. " * 40
+    trace = model.trace(model.tokenize(text)[:256], progress=False)
+    grid = lt.AttentionGrid(trace)
+    html = grid.to_html(heads="all")
+    assert len(html) < 18_000_000  # as matrices they would be 94 MB
+    data = data_of(html)
+    head = data["state"]["embedded"]["17,5"]
+    q, k, normalizers, first, stop = (blob(data, data["buffers"]["embedded_data"][at]) for at in head["buffers"])
+    q, k = (np.frombuffer(x, np.float16).reshape(256, 64).astype(np.float64) for x in (q, k))
+    weights = np.exp(q @ k.T * head["scale"] - np.frombuffer(normalizers)[:, None])
+    assert np.allclose(np.tril(weights), trace.attention(17, 5), atol=1e-5)
+    assert np.array_equal(np.frombuffer(stop, np.int32), np.arange(1, 257))
+    assert not np.frombuffer(first, np.int32).any()
+
+
+def test_statistics_of_tokens_go_along_if_they_were_looked_at(grid, trace):
+    without = data_of(grid.to_html(heads=[]))
+    assert blob(without, without["buffers"]["token_stats"]) == b""
+    grid.token_stats = np.asarray(trace.token_stats[grid.facts["token_stats"]].T, np.float32)
+    along = data_of(grid.to_html(heads=[]))
+    assert blob(along, along["buffers"]["token_stats"]) == grid.token_stats.tobytes()
