@@ -135,7 +135,8 @@ export class HeadComparisonView {
       ),
       this.clusters.element,
     );
-    this.over.append(this.clustersBox, h("div", { class: "lt-over-right" }, this.mapBox, this.list.element));
+    const right = h("div", { class: "lt-over-right" }, this.mapBox, this.list.element);
+    this.over.append(...(data.facts.mode === "heads" ? [this.clustersBox] : []), right);
     const bottom = h("div", { class: "lt-bottom" }, this.strip.element, this.table);
     this.pairBox = h(
       "section",
@@ -432,7 +433,6 @@ export class HeadComparisonView {
     const size = modeOf(width);
     const map = data.map(state.measure, state.left, state.right);
     const heads = mode === "heads";
-    this.clustersBox.hidden = !heads;
     this.over.classList.toggle("lt-with-clusters", heads);
     const right =
       size === "wide" ? (heads ? width - 24 - Math.min(470, Math.round(width * 0.44)) : width) : width;
