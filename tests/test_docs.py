@@ -165,3 +165,24 @@ def test_the_python_of_the_grids_page_runs(tmp_path):
     before = "import llamatelemetry_widget as lt\nmodel = lt.open_model('smollm2')\ntrace = model.trace('a b c a b')\n"
     run(before + code + "\nmodel.close()", tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["attention.html", "attention.png", "attention.svg"]
+
+
+# ------------------------------------------------------------------- the expert strip
+
+
+def test_every_public_trait_and_export_of_the_strip_is_on_its_page():
+    text, internal = page("expert-strip.md"), {"overview", "measures", "loads", "embedded_ids", "embedded_weights"}
+    names = lt.ExpertStrip.class_own_traits(sync=True)
+    public = {name for name in names if not name.startswith("_")} - INTERNAL - internal
+    assert public == {"selected_layer", "selected_tokens", "selected_expert", "measure", "theme"}
+    for name in public:
+        assert f"| `{name}` |" in text, name
+        assert name in inspect.getdoc(lt.ExpertStrip), name
+    for name in ("to_html", "to_svg", "to_png", "to_numpy", "to_pandas", "load", "entropy"):
+        assert hasattr(lt.ExpertStrip, name) and f"strip.{name}" in text, name
+
+
+def test_the_python_of_the_strips_page_runs(tmp_path, zoo_models):
+    code = python_of(page("expert-strip.md")).replace("path/to/mixture.gguf", (zoo_models / "qwen3moe.gguf").as_posix())
+    run(code + "\nmodel.close()", tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["experts.html", "experts.png", "experts.svg"]

@@ -30,7 +30,7 @@ export interface Layout {
 
 const ROOM = 420;
 const MOST_CELL = 320;
-const LEAST_CELL = 6;
+const LEAST_CELL = 4;
 export const LOAD = 44;
 export const EVEN = 22;
 
