@@ -24,11 +24,14 @@ if TYPE_CHECKING:
         ModelNotFound,
         PromptTooLong,
     )
+    from .export.graphistry import to_graphistry
+    from .export.graphs import Graph, attention_graph, similarity_graph
     from .export.together import save_html
     from .magics import load_ipython_extension, unload_ipython_extension
     from .model import Model, open_model
     from .models.find import list_models
     from .models.info import ModelInfo
+    from .settings import config
     from .trace import GeneratedToken, Trace, load_trace
     from .widgets.architecture_tree import ArchitectureTree
     from .widgets.attention_grid import AttentionGrid
@@ -56,6 +59,11 @@ _HOMES = {
     "TraceViews": "widgets.trace_views",
     "decode_thumbnail": "analysis.attention",
     "link": "widgets.links",
+    "config": "settings",
+    "Graph": "export.graphs",
+    "attention_graph": "export.graphs",
+    "similarity_graph": "export.graphs",
+    "to_graphistry": "export.graphistry",
     "save_html": "export.together",
     "load_ipython_extension": "magics",
     "unload_ipython_extension": "magics",
@@ -84,6 +92,7 @@ __all__ = [
     "ExpertStrip",
     "GeneratedToken",
     "Generation",
+    "Graph",
     "HeadComparison",
     "LlamaTelemetryError",
     "MemoryBudgetExceeded",
@@ -95,6 +104,8 @@ __all__ = [
     "RunningTrace",
     "Trace",
     "TraceViews",
+    "attention_graph",
+    "config",
     "decode_thumbnail",
     "link",
     "list_models",
@@ -102,6 +113,8 @@ __all__ = [
     "load_trace",
     "open_model",
     "save_html",
+    "similarity_graph",
+    "to_graphistry",
     "unload_ipython_extension",
 ]
 
