@@ -69,6 +69,7 @@ def canvas(grid: Grid, stage: int) -> Locator:
 def cell_of(picture: Locator, query: int, key: int, n: int) -> tuple[float, float]:
     """Where a cell of an n x n picture is on the page."""
     picture.scroll_into_view_if_needed()
+    picture.page.wait_for_timeout(100)  # scrolling hides what is pointed at
     box = picture.bounding_box()
     assert box is not None
     return box["x"] + (key + 0.5) / n * box["width"], box["y"] + (query + 0.5) / n * box["height"]
@@ -129,6 +130,7 @@ def test_hover_in_the_matrix_reads_the_stages(opened, grid):
     lock(opened, grid, "grid", *LAMP, [23, 6])
     locked = shown(grid)
     grid.matrix.scroll_into_view_if_needed()
+    grid.settled()  # scrolling hides what is pointed at
     box = grid.matrix.bounding_box()
     opened.page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.8)
     expect(grid.detail.locator(".lt-stage-hover:visible")).to_have_count(4)
