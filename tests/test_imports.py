@@ -33,7 +33,8 @@ MAY = {
     "engine": {"errors", "models", "analysis", "trace"},
     "model": UNDER_MODEL,
     "studies": UNDER_MODEL,
-    "widgets": UNDER_MODEL | {"export"},
+    "settings": set(),
+    "widgets": UNDER_MODEL | {"export", "settings"},
 }
 ANYTHING_BUT = {"export": {"widgets"}, "telemetry": set(), "magics": set(), "__init__": set()}
 
