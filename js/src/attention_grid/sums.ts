@@ -6,7 +6,7 @@ import { plural } from "../shared/format";
 import { Unavailable } from "../shared/kernel";
 import { Segmented } from "./controls";
 import type { GridData, Head } from "./data";
-import type { Direction, SumHeads, SumHow } from "./heads";
+import type { Direction, SumHow } from "./heads";
 import { queryName, tokenName } from "./names";
 import { Profile, type ProfileLook } from "./profile";
 import type { Source } from "./view";
@@ -32,6 +32,8 @@ export interface SumsEvents {
   remove(token: number): void;
   sums: Source["sums"];
 }
+
+type Pairs = readonly (readonly [layer: number, head: number])[];
 
 const DIRECTIONS: readonly Direction[] = ["looks", "seen"];
 
@@ -138,21 +140,23 @@ export class SumsView {
     this.events.choose(direction === "looks" ? [looks[0]!, token] : [token, seen[0]!]);
   }
 
-  private get heads(): { heads: SumHeads; words: string } {
-    const { data, look } = this;
-    const pairs = (heads: readonly Head[]) => heads.map((h) => [h.layer, h.head] as const);
-    const head = look!.head;
-    if (this.chosen.scope === "layer") {
-      const own = data!.heads.filter((h) => h.layer === head.layer);
-      return { heads: pairs(own), words: `${plural(own.length, "head")} of layer ${head.layer}` };
+  /** The heads of the present scope, one by one: a page that holds them all can sum over them without a kernel. */
+  private get heads(): { heads: Pairs; words: string } {
+    const { data, look, kept, chosen } = this;
+    const { head } = look!;
+    const all = data!.heads;
+    const some = (heads: readonly Head[], words: string) => ({
+      heads: heads.map((h) => [h.layer, h.head] as const),
+      words,
+    });
+    if (chosen.scope === "head") return some([head], `layer ${head.layer} head ${head.head}`);
+    if (chosen.scope === "layer") {
+      const own = all.filter((h) => h.layer === head.layer);
+      return some(own, `${plural(own.length, "head")} of layer ${head.layer}`);
     }
-    if (this.chosen.scope === "kept" && this.kept) {
-      const own = data!.heads.filter((h) => this.kept?.[h.index] === 1);
-      return { heads: pairs(own), words: plural(own.length, "kept head") };
-    }
-    if (this.chosen.scope === "head")
-      return { heads: pairs([head]), words: `layer ${head.layer} head ${head.head}` };
-    return { heads: "all", words: `all ${plural(data!.heads.length, "head")}` };
+    if (chosen.scope === "all" || !kept) return some(all, `all ${plural(all.length, "head")}`);
+    const own = all.filter((h) => kept[h.index] === 1);
+    return some(own, plural(own.length, "kept head"));
   }
 
   /** Asks for both sums; false where they are here or under way. */
@@ -174,13 +178,13 @@ export class SumsView {
     return true;
   }
 
-  private async fetch(key: string, direction: Direction, heads: SumHeads): Promise<void> {
+  private async fetch(key: string, direction: Direction, heads: Pairs): Promise<void> {
     const put = (result: Float32Array | string) => {
       if (this.asked !== key) return;
       this.results[direction] = result;
       this.draw(direction);
     };
-    if (heads !== "all" && heads.length === 0) {
+    if (heads.length === 0) {
       put("no head passes the filters");
       return;
     }
@@ -189,7 +193,9 @@ export class SumsView {
       put(await this.events.sums(this.tokens[direction], direction, heads, this.chosen.how, heard));
     } catch (error) {
       const gone = error instanceof Unavailable && error.why === "no-kernel";
-      put(gone ? "Several heads need a kernel: run the cell again." : `Could not be read: ${String(error)}`);
+      put(
+        gone ? "Not all of these heads are here: they need a kernel." : `Could not be read: ${String(error)}`,
+      );
     }
   }
 
