@@ -280,6 +280,12 @@ describe("the large view", () => {
     press("+");
     press("0");
     expect(shown()).toBe(false);
+    press("+");
+    const buttons = plate.element.querySelectorAll<HTMLElement>(".lt-zoom-bar button");
+    buttons[2]!.focus();
+    buttons[2]!.click();
+    expect(shown()).toBe(false);
+    expect(document.activeElement!.classList.contains("lt-twin")).toBe(true);
   });
 
   test("the wheel scrolls the page, and zooms with Ctrl or Cmd", () => {

@@ -281,8 +281,15 @@ export class Plate {
     this.showLegend(state, g);
     if (this.isZoomed)
       this.minimap.show(this.overview, this.whole, wanted.view, this.causal, { ...state, most: this.most });
-    else this.minimap.hide();
+    else this.endZoom();
     if (picture.exact && this.replay) this.events.drawn();
+  }
+
+  /** The minimap goes; a focus on its buttons goes back to the matrix. */
+  private endZoom(): void {
+    const page = this.element.getRootNode() as Document | ShadowRoot;
+    if (this.minimap.bar.contains(page.activeElement)) this.twin.element.focus({ preventScroll: true });
+    this.minimap.hide();
   }
 
   private get isZoomed(): boolean {
