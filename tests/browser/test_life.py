@@ -36,7 +36,7 @@ def test_saved_and_reopened(write, lab, pictures):
     notebook = write("%load_ext llamatelemetry", MAGIC)
     kernel = notebook.run_all()
     notebook.grid().click(kernel, 17, 5, "_2")
-    notebook.becomes("len(_2.embedded_data)", 1)
+    notebook.becomes("list(_2.embedded)", ["17,5"])
     notebook.grid().settled()
     notebook.save()
     notebook.end_kernel()
