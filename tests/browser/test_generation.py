@@ -128,7 +128,7 @@ def test_the_stepper_fits(notebook, written, pictures, width):
 def test_at_most_ten_messages_a_second(notebook):
     kernel = notebook.kernel
     kernel.run(
-        "import time\nstamps = []\ngeneration = model.generate(PROMPT, 120)\nsecond = lt.AttentionGrid(generation)\n"
+        "import time\nstamps = []\ngeneration = model.generate(PROMPT, 30)\nsecond = lt.AttentionGrid(generation)\n"
         "plain = second._send\n"
         "second._send = lambda *a, **k: (stamps.append(time.monotonic()), plain(*a, **k))[1]\n"
         "generation.result()"
@@ -136,5 +136,29 @@ def test_at_most_ten_messages_a_second(notebook):
     time.sleep(0.5)
     stamps = kernel.value("stamps")
     span = max(1.0, stamps[-1] - stamps[0])
-    assert 3 < len(stamps) <= 10 * span + 4
+    assert 2 <= len(stamps) <= 10 * span + 4
     kernel.run("second.close()")
+
+
+def test_an_exported_text_can_be_stepped_through(notebook, module_context, tmp_path, pictures):
+    notebook.kernel.run(
+        f"generation.result(); grid.select(17, 5); page = grid.to_html({str(tmp_path / 'text.html')!r})"
+    )
+    page = module_context.new_page()
+    page.goto((tmp_path / "text.html").as_uri())
+    grid = Grid(page, page.locator(".lt-ag"))
+    grid.root.wait_for()
+    grid.settled()
+    whole = sum(grid.tiles(30, 9))
+    slider = grid.root.locator(".lt-step-slider")
+    slider.focus()
+    for _ in range(6):
+        page.keyboard.press(",")
+    grid.settled()
+    assert sum(grid.tiles(30, 9)) < whole
+    token = grid.root.locator(".lt-step-token").inner_text()
+    expect(grid.detail.locator(".lt-sentence .lt-chip").first).to_have_text(token)
+    expect(grid.root.locator(".lt-written")).to_have_count(16)
+    expect(grid.root.locator(".lt-progress")).to_be_hidden()
+    grid.photograph(pictures / "page-stepped.png")
+    page.close()
