@@ -23,6 +23,7 @@ Head = tuple[int, int]
 CELLS = 1 << 28  # of both sides that distances are computed from: 1024 tokens of 270 heads, in a few seconds
 PRODUCTS = 10_000_000_000  # that overlaps are computed from: 512 tokens of 200 heads, in about a second
 _EXCERPT = 3  # tokens that stand for a prompt
+_SETTINGS = {"kv_type": "KV cache", "flash_attention": "flash attention", "n_ubatch": "ubatch"}
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,7 @@ def side_facts(trace: Trace, part: str, label: str) -> dict[str, Any]:
 
 
 def names(traces: tuple[Trace, ...]) -> tuple[str, ...]:
-    """What each side is called; of two, what tells them apart: model and quant type, file, prompt or its length."""
+    """What each side is called; of two, what tells them apart: model, file, setting, prompt, or its length."""
     if len(traces) == 1:
         return (_name(traces[0]),)
     a, b = traces
@@ -195,6 +196,11 @@ def names(traces: tuple[Trace, ...]) -> tuple[str, ...]:
         found = name(a), name(b)
         if found[0] != found[1]:
             return found
+    settings = [trace.info.get("settings") or {} for trace in traces]
+    for key, word in _SETTINGS.items():
+        values = [own.get(key) for own in settings]
+        if values[0] != values[1]:
+            return tuple(f"{word} {value}" for value in values)
     pieces = list(zip(a.token_bytes, b.token_bytes, strict=False))
     parts = next((i for i, (x, y) in enumerate(pieces) if x != y), None)
     if parts is not None:

@@ -13,7 +13,7 @@ import llamatelemetry_widget as lt
 from llamatelemetry_widget.analysis.compare import compare, overlap
 from llamatelemetry_widget.widgets import comparison_facts
 
-from .conftest import Wire
+from .conftest import PROMPT, Wire
 
 TEXT = "the cat sat on the mat and the dog sat on the rug"
 
@@ -85,6 +85,12 @@ def test_two_prompts_of_one_length_are_compared_place_by_place(zoo_models, f16, 
     assert "other tokens at 1 of 26 places: compared place by place" in comparison.facts["notes"][0]
     labels = [side["label"] for side in comparison.facts["sides"]]
     assert labels[0] != labels[1] and all(label.startswith("“… ") for label in labels)
+
+
+def test_two_types_of_the_kv_cache_are_told_apart(model, trace, wired):
+    comparison, _ = wired(trace, model.trace(PROMPT, kv_type="q4_0", progress=False))
+    assert [side["label"] for side in comparison.facts["sides"]] == ["KV cache f16", "KV cache q4_0"]
+    assert 0.005 < comparison.to_pandas()["js"].max() < 0.2
 
 
 def test_prompts_that_part_are_compared_up_to_there(zoo_models, f16, wired):
