@@ -1,11 +1,12 @@
 // The stages side by side, the two vectors of a cell, and sums over tokens and heads, on heads of all kinds.
 import { afterEach, describe, expect, test, vi } from "vitest";
+import type { Cell } from "../src/attention_grid/cross";
 import { diverge, roundUp, shrink, stageGeometry, symmetricLimit } from "../src/attention_grid/paint_stage";
 import { compose, toSvg } from "../src/attention_grid/picture";
 import { highest, top } from "../src/attention_grid/profile";
 import { type HeadFacts, Replay } from "../src/attention_grid/replay";
 import { constant, operation, signed, sinkShare, stageValue } from "../src/attention_grid/stage_words";
-import { type Cell, perRow, StagesView, strongest } from "../src/attention_grid/stages";
+import { perRow, StagesView, strongest } from "../src/attention_grid/stages";
 import { half, loudest, VectorsView } from "../src/attention_grid/vectors";
 import { Cleanup } from "../src/shared/dom";
 import { applyTheme } from "../src/shared/theme";

@@ -3,12 +3,13 @@
 import { css } from "../shared/colour";
 import { Cleanup, h, Timer } from "../shared/dom";
 import { count, smallWeight, weight } from "../shared/format";
+import type { Cell } from "./cross";
 import type { GridData } from "./data";
 import { queryName, tokenName } from "./names";
 import { Plate, type PlateState } from "./plate";
 import { type Reading, read } from "./reading";
 import type { Replay } from "./replay";
-import { type Cell, StagesView } from "./stages";
+import { StagesView } from "./stages";
 import { TextStrip } from "./strip";
 import { SumsView } from "./sums";
 import { VectorsView } from "./vectors";

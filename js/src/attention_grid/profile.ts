@@ -10,9 +10,10 @@ import { constant } from "./stage_words";
 /** Height of the bars, and of the marks under them, in CSS pixels. */
 const HIGH = 34;
 const MARKS = 5;
+/** A bar is at most this wide. */
+const WIDEST = 30;
 /** A token named under the bars has at least this share of the highest. */
 const SHARE = 0.02;
-const NAMED = 5;
 
 export interface ProfileLook {
   readonly theme: Theme;
@@ -28,7 +29,7 @@ export interface ProfileData {
 }
 
 /** The highest tokens, at most `most`, those with next to nothing left out. */
-export function highest(values: Float32Array, most = NAMED): number[] {
+export function highest(values: Float32Array, most = 5): number[] {
   const order = [...values.keys()]
     .filter((i) => values[i]! > 0)
     .sort((a, b) => values[b]! - values[a]! || a - b);
@@ -150,12 +151,14 @@ function paintBars(
   values.forEach((v, i) => {
     if (!(v > 0)) return;
     const tall = Math.max(1, Math.round(Math.min(1, v / limit) * (high - 1)));
-    const wide = Math.max(1, start(i + 1) - start(i) - line);
+    const own = start(i + 1) - start(i);
+    const wide = Math.max(1, Math.min(own - line, WIDEST * ratio));
+    const x = start(i) + Math.max(0, Math.floor((own - line - wide) / 2));
     ctx.fillStyle = css(theme.ink2);
-    ctx.fillRect(start(i), high - 1 - tall, wide, tall);
+    ctx.fillRect(x, high - 1 - tall, wide, tall);
     // A bar that is higher than the scale is torn.
     ctx.fillStyle = css(theme.paper);
-    if (v > limit) ctx.fillRect(start(i), Math.round(4 * ratio), wide, Math.round(2 * ratio));
+    if (v > limit) ctx.fillRect(x, Math.round(4 * ratio), wide, Math.round(2 * ratio));
   });
   ctx.fillStyle = css(theme.accent);
   for (const i of chosen) {

@@ -4,21 +4,15 @@ import { css } from "../shared/colour";
 import { type Cleanup, h, setProps } from "../shared/dom";
 import { smallWeight } from "../shared/format";
 import type { Theme } from "../shared/theme";
+import type { Cell } from "./cross";
 import type { GridData, Head, Matrix } from "./data";
 import type { Mode } from "./layout";
 import { queryName, tokenName } from "./names";
-import {
-  diverge,
-  edge,
-  paintStage,
-  type StageGeometry,
-  shrink,
-  stageGeometry,
-  symmetricLimit,
-} from "./paint_stage";
+import { diverge, edge, paintStage, shrink, stageGeometry, symmetricLimit } from "./paint_stage";
 import type { Row } from "./picture";
 import type { Replay } from "./replay";
 import { automaticMaximum, positions, type Scale } from "./scale";
+import { cellBox, StageFigure } from "./stage_figure";
 import { constant, operation, sinkShare, stageValue } from "./stage_words";
 
 /** So many cells are computed at once. */
@@ -28,11 +22,7 @@ const TILE = 320;
 /** A picture smaller than this stands with fewer in its row. */
 const LEAST = 100;
 const MOST = 240;
-/** A ring is at least this large. */
-const RING = 9;
-const NUMBERS = ["", "One stage", "Two", "Three", "Four", "Five", "Six", "Seven"];
-
-export type Cell = readonly [query: number, key: number];
+const NUMBERS: Record<number, string> = { 3: "Three", 4: "Four", 5: "Five", 6: "Six" };
 
 export interface StagesLook {
   readonly head: Head;
@@ -50,91 +40,6 @@ export interface StagesEvents {
   hover(cell: Cell | null): void;
   /** The picture of a head of many tokens. */
   tile(head: Head, replay: Replay, stage: string, size: Cell): Promise<Matrix>;
-}
-
-/** One stage's figure. */
-class Figure {
-  readonly canvas = h("canvas", { role: "img" });
-  readonly value = h("b", { class: "lt-stage-value" });
-  readonly words = h("span", {});
-  /** What of the operation depends on the row. */
-  readonly more = h("div", {});
-  private readonly row = h("i", { class: "lt-stage-row" });
-  private readonly column = h("i", { class: "lt-stage-column" });
-  private readonly chosen = h("i", { class: "lt-stage-cell" });
-  private readonly pointed = h("i", { class: "lt-stage-hover", hidden: true });
-  readonly frame = h(
-    "div",
-    { class: "lt-stage-picture" },
-    this.canvas,
-    this.row,
-    this.column,
-    this.chosen,
-    this.pointed,
-  );
-  private readonly ramp = h("div", { class: "lt-ramp" });
-  private readonly ticks = h("div", { class: "lt-ticks" });
-  readonly element: HTMLElement;
-  geometry: StageGeometry | null = null;
-  painted = "";
-  marks: readonly string[] = [];
-
-  constructor(readonly stage: string) {
-    const head = h("div", { class: "lt-stage-head" }, h("b", {}, stage), this.value);
-    this.element = h(
-      "figure",
-      { class: "lt-stage" },
-      head,
-      this.frame,
-      h("div", { class: "lt-stage-op" }, this.words, this.more),
-      this.ramp,
-      this.ticks,
-    );
-  }
-
-  legend(colours: readonly (readonly [number, number, number])[], ticks: readonly string[]): void {
-    this.marks = ticks;
-    const stops = colours.filter((_, i) => i % 17 === 0).map(css);
-    this.ramp.style.background = `linear-gradient(90deg, ${stops.join(",")})`;
-    this.ticks.replaceChildren(...ticks.map((t) => h("span", {}, t)));
-  }
-
-  /** Puts the rings around cells; null hides them. */
-  rings(replay: Replay, ratio: number, chosen: Cell | null, pointed: Cell | null): void {
-    const g = this.geometry;
-    if (!g) return;
-    const size = { x: g.width / ratio / replay.keys, y: g.height / ratio / replay.rows };
-    const box = (e: HTMLElement, cell: Cell) => {
-      const b = cellBox(g, replay, ratio, cell);
-      place(e, b.x, b.y, b.width, b.height);
-    };
-    for (const e of [this.row, this.column, this.chosen]) e.hidden = chosen === null;
-    this.pointed.hidden = pointed === null;
-    if (pointed) box(this.pointed, pointed);
-    if (!chosen) return;
-    box(this.chosen, chosen);
-    place(this.row, 0, (chosen[0] + 0.5) * size.y - 0.5, g.width / ratio, 1);
-    place(this.column, (chosen[1] + 0.5) * size.x - 0.5, 0, 1, g.height / ratio);
-  }
-}
-
-/** The ring around a cell: never so small that it cannot be seen. */
-function cellBox(
-  g: StageGeometry,
-  { rows, keys }: Replay,
-  ratio: number,
-  [query, key]: Cell,
-): { x: number; y: number; width: number; height: number } {
-  const size = { x: g.width / ratio / keys, y: g.height / ratio / rows };
-  const width = Math.max(RING, size.x + 4);
-  const height = Math.max(RING, size.y + 4);
-  return { x: (key + 0.5) * size.x - width / 2, y: (query + 0.5) * size.y - height / 2, width, height };
-}
-
-function place(e: HTMLElement, x: number, y: number, width: number, height: number): void {
-  e.style.transform = `translate(${Math.round(x)}px, ${Math.round(y)}px)`;
-  e.style.width = `${Math.round(width)}px`;
-  e.style.height = `${Math.round(height)}px`;
 }
 
 /** How many stand in one row. */
@@ -161,7 +66,7 @@ export class StagesView {
     tabindex: 0,
     "data-region": "detail",
   });
-  private figures: Figure[] = [];
+  private figures: StageFigure[] = [];
   private built = "";
   private width = 0;
   private data: GridData | null = null;
@@ -274,7 +179,7 @@ export class StagesView {
     const key = `${replay.stages.join()} ${each}`;
     if (this.built === key) return;
     this.built = key;
-    this.figures = replay.stages.map((stage) => new Figure(stage));
+    this.figures = replay.stages.map((stage) => new StageFigure(stage));
     const cells = this.figures.flatMap((figure, i) => {
       const wraps = i > 0 && i % each === 0;
       figure.element.classList.toggle("lt-stage-wraps", wraps);
@@ -289,7 +194,13 @@ export class StagesView {
     return this.pictures.get(stage) ?? (isLarge(replay) ? null : replay.matrix(stage));
   }
 
-  private paint(figure: Figure, whole: Matrix | null, limit: number, data: GridData, look: StagesLook): void {
+  private paint(
+    figure: StageFigure,
+    whole: Matrix | null,
+    limit: number,
+    data: GridData,
+    look: StagesLook,
+  ): void {
     const { geometry: g, stage } = figure;
     const { theme, ratio, scale, sinkAside } = look;
     if (!g) return;

@@ -3,16 +3,15 @@
 import { css } from "../shared/colour";
 import { type Cleanup, h } from "../shared/dom";
 import type { Theme } from "../shared/theme";
+import type { Cell } from "./cross";
 import type { GridData, Head } from "./data";
 import { queryName, tokenName } from "./names";
 import { diverge, roundUp } from "./paint_stage";
 import type { Replay } from "./replay";
 import { constant, signed } from "./stage_words";
-import type { Cell } from "./stages";
 
 /** Height of a strip in CSS pixels. */
 const HIGH = 15;
-const LOUDEST = 3;
 
 interface Look {
   readonly head: Head;
@@ -21,7 +20,7 @@ interface Look {
 }
 
 /** The largest elements of a product by magnitude, as indices. */
-export function loudest(product: Float32Array, most = LOUDEST): number[] {
+export function loudest(product: Float32Array, most = 3): number[] {
   return [...product.keys()]
     .sort((a, b) => Math.abs(product[b]!) - Math.abs(product[a]!) || a - b)
     .slice(0, most);
