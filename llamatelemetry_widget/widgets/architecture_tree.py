@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import traitlets
 
+from ..engine.operators import OperatorGraph
 from ..errors import LlamaTelemetryError
 from ..model import Model
 from ..models.differences import differences
 from ..models.tree import ModelTree, TreeNode
 from ..trace import Trace
 from . import architecture_facts as told
+from . import architecture_graph as graphs
 from .base import Message, TelemetryWidget
-from .traits import Buffer, Index
+from .traits import Buffer, Index, as_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,6 +47,8 @@ class ArchitectureTree(TelemetryWidget):
     trace : Trace, optional
         A run of the model: its activation norms can colour the map. In an exported page it links the tree with other
         views of the trace.
+    graph : OperatorGraph, optional
+        What ``model.graph(prompt)`` gave: the operations of each layer are drawn, their times can colour the map.
     **traits
         Any of the attributes below.
 
@@ -58,7 +62,7 @@ class ArchitectureTree(TelemetryWidget):
         widgets. Default None.
     overlay : str
         What colours stand for: ``"type"`` (default), ``"bits"`` per weight, ``"bytes"``; with a trace also ``"norm"``
-        and ``"outliers"``.
+        and ``"outliers"``, with a graph that was timed ``"time"``, after `compare_weights` ``"error"``.
     search : str
         Words that must all stand in a tensor's name, type or shape; the others dim. Default ``""``.
     theme : {"auto", "light", "dark"}
@@ -86,9 +90,23 @@ class ArchitectureTree(TelemetryWidget):
     leaves_b = Buffer(np.float64, "columns leaves")
     pairs = Buffer(np.int32, "leaves")
     overlay_values = Buffer(np.float32, "overlays leaves")
+    graph = traitlets.Dict().tag(sync=True)
+    graph_nodes = Buffer(np.int32, "columns operations")
+    graph_seconds = Buffer(np.float32, "operations")
+    graph_edges = Buffer(np.int32, "columns edges")
+    graph_weights = Buffer(np.int32, "columns weights")
+    errors = Buffer(np.float32, "measures leaves")
 
-    def __init__(self, model: Model, compare: Model | None = None, trace: Trace | None = None, **traits: Any) -> None:
-        for name, value, kind in (("model", model, Model), ("compare", compare, Model), ("trace", trace, Trace)):
+    def __init__(
+        self,
+        model: Model,
+        compare: Model | None = None,
+        trace: Trace | None = None,
+        graph: OperatorGraph | None = None,
+        **traits: Any,
+    ) -> None:
+        kinds = {"model": (model, Model), "compare": (compare, Model), "trace": (trace, Trace)}
+        for name, (value, kind) in {**kinds, "graph": (graph, OperatorGraph)}.items():
             if not isinstance(value, kind) and (value is not None or name == "model"):
                 raise LlamaTelemetryError(
                     f"ArchitectureTree's {name} is a {kind.__name__}, not {type(value).__name__}: see open_model"
@@ -97,17 +115,18 @@ class ArchitectureTree(TelemetryWidget):
         tables = told.Tables.new()
         sides = [(own.tree, told.columns(own.tree, tables)) for own in (model, compare) if own is not None]
         a = sides[0][1]
-        overlays = told.of_trace(trace, model.tree, a.names) if trace is not None else []
+        self._names = a.names
+        self._overlays = told.of_trace(trace, model.tree, a.names) if trace is not None else []
         state: dict[str, Any] = {"nodes": a.nodes, "leaves": a.leaves}
         if compare is not None:
             b = sides[1][1]
             state |= {"nodes_b": b.nodes, "leaves_b": b.leaves, "pairs": told.pairs(a, b)}
-        if overlays:
-            state["overlay_values"] = np.stack([values for _, values in overlays])
-        self._overlays = [facts for facts, _ in overlays]
-        facts = told.facts(sides, tables) | {"overlays": self._overlays}
+        if graph is not None:
+            state |= self._graph_state(graph)
+        facts = told.facts(sides, tables)
         facts["roles"] = told.roles(sides[0][0], sides[1][0]) if compare is not None else []
-        super().__init__(facts=facts, **state, **traits)
+        facts["runs"] = model.info.cannot_run or ""
+        super().__init__(facts={**facts, **self._overlay_facts()}, **self._overlay_values(), **state, **traits)
 
     def __repr__(self) -> str:
         chosen = f" · {self.selected_node} chosen" if self.selected_node else ""
@@ -124,10 +143,96 @@ class ArchitectureTree(TelemetryWidget):
         """Its tree."""
         return self._model.tree
 
+    # ------------------------------------------------------------ what is measured
+
+    def _overlay_facts(self) -> dict[str, Any]:
+        return {"overlays": [facts for facts, _ in self._overlays]}
+
+    def _overlay_values(self) -> dict[str, Array]:
+        return {"overlay_values": np.stack([values for _, values in self._overlays])} if self._overlays else {}
+
+    def _put_overlay(self, facts: dict[str, str], values: Array) -> None:
+        kept = [own for own in self._overlays if own[0]["name"] != facts["name"]]
+        if np.isfinite(values).any():
+            kept.append((facts, values))
+        self._overlays = kept
+
+    def _graph_state(self, graph: OperatorGraph) -> dict[str, Any]:
+        """The traits of a graph; its times become an overlay."""
+        facts, arrays = graphs.graph_facts(graph, self._names)
+        words = "milliseconds of the operations that read the tensor"
+        overlay = {"name": "time", "label": "Time", "words": words, "source": facts["provenance"]}
+        self._put_overlay(overlay, graphs.time_of_tensors(arrays, len(self._names)))
+        return {"graph": facts, **arrays}
+
+    def _show(self, **state: Any) -> None:
+        """New measurements, and the overlays that come with them."""
+        with self.hold_sync():
+            for name, value in {**state, **self._overlay_values()}.items():
+                setattr(self, name, value)
+            self.facts = {**self.facts, **self._overlay_facts()}
+
+    def run_graph(self, prompt: Any = "The sea was calm.", **options: Any) -> OperatorGraph:
+        """Run a prompt and draw the operations that computed it; ``overlay="time"`` then colours the map.
+
+        Parameters
+        ----------
+        prompt, **options
+            As `Model.graph` takes them.
+
+        Returns
+        -------
+        OperatorGraph
+        """
+        graph = self._model.graph(prompt, **options)
+        self._show(**self._graph_state(graph))
+        return graph
+
+    def compare_weights(self) -> pd.DataFrame:
+        """Compare the weights of both files value by value; ``overlay="error"`` then colours the map.
+
+        Returns
+        -------
+        DataFrame
+            As `Model.weight_error` gives it, the largest relative error first.
+
+        Raises
+        ------
+        LlamaTelemetryError
+            There is one file only.
+        """
+        if self._compare is None:
+            raise LlamaTelemetryError("there is one file only: ArchitectureTree(model, compare=other)")
+        frame = self._model.weight_error(self._compare)
+        errors = graphs.error_rows(frame, self._names)
+        words = "RMSE of B's weights over the RMS of A's"
+        source = "weights of both files, expanded and compared"
+        self._put_overlay({"name": "error", "label": "Weight error", "words": words, "source": source}, errors[1])
+        self._show(errors=errors)
+        return frame
+
     # -------------------------------------------------------------------- messages
 
     def _answer(self, message: Message) -> None:
-        raise LlamaTelemetryError(f"message {message.get('type')!r} is not known: reload the page")
+        work = {"graph": self._send_graph, "errors": self._send_errors, "tensor": self._send_tensor}.get(
+            str(message.get("type"))
+        )
+        if work is None:
+            raise LlamaTelemetryError(f"message {message.get('type')!r} is not known: reload the page")
+        self._answer_later(message, message["type"], lambda _: work(message))
+
+    def _send_graph(self, message: Message) -> None:
+        self.run_graph()
+        self.send({"type": "graph", "id": message["id"]})
+
+    def _send_errors(self, message: Message) -> None:
+        self.compare_weights()
+        self.send({"type": "errors", "id": message["id"]})
+
+    def _send_tensor(self, message: Message) -> None:
+        model = self._compare if message.get("side") == 1 and self._compare is not None else self._model
+        numbers, buffers = graphs.statistics(model.tensor_stats(str(message["name"])))
+        self.send({"type": "tensor", "id": message["id"], "statistics": numbers}, [as_bytes(own) for own in buffers])
 
     # ------------------------------------------------------------------- selection
 
@@ -147,7 +252,7 @@ class ArchitectureTree(TelemetryWidget):
 
     @traitlets.validate("overlay")
     def _valid_overlay(self, proposal: Any) -> Any:
-        known = [*_OWN, *(own["name"] for own in self._overlays)]
+        known = [*_OWN, *(facts["name"] for facts, _ in self._overlays)]
         if proposal["value"] not in known:
             raise traitlets.TraitError(f"overlay {proposal['value']!r} does not exist here: choose from {known}")
         return proposal["value"]
@@ -197,15 +302,14 @@ class ArchitectureTree(TelemetryWidget):
         Returns
         -------
         DataFrame
-            Overlays of a trace are columns of their names.
+            Overlays of a trace and of a graph are columns of their names.
         """
         if self._compare is not None:
             return differences(self.tree, self._compare.tree)
         frame = self.tree.nodes
-        for overlay, values in zip(self._overlays, self.overlay_values, strict=True):
-            at = self.leaves[0].astype(int)
-            ids = dict(zip(_ids(self.nodes, self.facts["strings"], at), values, strict=True))
-            frame[overlay["name"]] = frame["id"].map(ids)
+        at = _ids(self.nodes, self.facts["strings"], self.leaves[0].astype(int))
+        for facts, values in self._overlays:
+            frame[facts["name"]] = frame["id"].map(dict(zip(at, values, strict=True)))
         return frame
 
     def to_svg(self, path: str | os.PathLike[str] | None = None, theme: Literal["light", "dark"] | None = None) -> str:
@@ -317,5 +421,8 @@ def _ids(nodes: Array, strings: list[str], wanted: Array) -> list[str]:
     return [made[at] for at in wanted]
 
 
-_PAGE_TRAITS = ("selected_layer", "selected_head", "selected_node", "overlay", "search", "theme")
-_BINARY = ("nodes", "leaves", "nodes_b", "leaves_b", "pairs", "overlay_values")
+_PAGE_TRAITS = ("selected_layer", "selected_head", "selected_node", "overlay", "search", "theme", "graph")
+_BINARY = (
+    *("nodes", "leaves", "nodes_b", "leaves_b", "pairs", "overlay_values"),
+    *("graph_nodes", "graph_seconds", "graph_edges", "graph_weights", "errors"),
+)

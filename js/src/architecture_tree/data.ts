@@ -53,6 +53,8 @@ export interface Facts {
   readonly sides: readonly SideFacts[];
   readonly overlays: readonly OverlayFacts[];
   readonly roles: readonly RoleFacts[];
+  /** Why the model cannot run; empty where it can. */
+  readonly runs: string;
 }
 
 export const KINDS = [

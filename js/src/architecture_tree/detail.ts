@@ -6,22 +6,58 @@ import type { Theme } from "../shared/theme";
 import { typeBackground, typeColour } from "./colours";
 import type { SideFacts, TreeData } from "./data";
 import { badge, bitsText } from "./table";
+import { histogram, type Statistics } from "./values";
 import { type Roles, shapeWords } from "./words";
 
 /** Rows of the metadata that are shown at once; the search narrows them. */
 const ENTRIES = 200;
 
+/** What is known of the values of a tensor: nothing yet, asked for, there, or why they do not come. */
+export type Values = Statistics | "ask" | "asked" | { readonly problem: string };
+
 export class NodeDetail {
   readonly element = h("section", { class: "lt-at-detail", hidden: true, "aria-label": "Chosen part" });
+  private readonly values = h("div", { class: "lt-at-values" });
+  private readonly right = h("div", {});
 
-  constructor(private readonly choose: (node: number) => void) {}
+  /** `ask` is told that the values of the chosen tensor are wanted. */
+  constructor(
+    private readonly choose: (node: number) => void,
+    private readonly ask: () => void,
+  ) {}
 
-  show(data: TreeData, node: number, roles: Roles, theme: Theme): void {
+  show(data: TreeData, node: number, roles: Roles, theme: Theme, values: Values): void {
     this.element.hidden = node < 0;
     if (node < 0) return;
+    this.showValues(values);
     const leaf = data.leafOf[node]!;
     const made = leaf >= 0 ? this.leaf(data, leaf, roles, theme) : this.group(data, node, theme);
     this.element.replaceChildren(...made);
+  }
+
+  private showValues(values: Values): void {
+    const title = h(
+      "h4",
+      {},
+      h("b", {}, "Its values"),
+      "expanded from the quant type, in llama.cpp\u2019s worker",
+    );
+    if (typeof values === "object" && "numbers" in values) {
+      this.values.replaceChildren(title, histogram(values));
+      return;
+    }
+    if (typeof values === "object") {
+      this.values.replaceChildren(title, h("p", { class: "lt-quiet" }, values.problem));
+      return;
+    }
+    const button = h("button", { type: "button", class: "lt-button" }, "Statistics and histogram");
+    button.toggleAttribute("disabled", values === "asked");
+    button.addEventListener("click", () => this.ask());
+    this.values.replaceChildren(
+      title,
+      button,
+      values === "asked" ? h("span", { class: "lt-quiet" }, " reading\u2026") : "",
+    );
   }
 
   private leaf(data: TreeData, leaf: number, roles: Roles, theme: Theme): Node[] {
@@ -56,7 +92,10 @@ export class NodeDetail {
     );
     const made: Node[] = [h("div", {}, heading, list(facts))];
     const same = roles.of(leaf);
-    if (same.length > 1) made.push(this.layers(data, leaf, same, roles, theme));
+    this.right.replaceChildren();
+    if (same.length > 1) this.right.append(this.layers(data, leaf, same, roles, theme));
+    if (type) this.right.append(this.values);
+    made.push(this.right);
     return made;
   }
 
@@ -115,7 +154,8 @@ export class NodeDetail {
       if (!Number.isNaN(bits)) facts.push(["bits", `${bits.toFixed(2)} per weight`]);
       facts.push(["types", mixWords(data, first, end, theme)]);
     }
-    return [h("h3", {}, h("b", {}, h("bdi", {}, data.shortName(node))), path(data, node)), list(facts)];
+    const heading = h("h3", {}, h("b", {}, h("bdi", {}, data.shortName(node))), path(data, node));
+    return [h("div", {}, heading, list(facts))];
   }
 }
 

@@ -357,6 +357,13 @@ export class ByteMap {
   }
 }
 
+/** Leaves of a node that can be ringed: the model itself is not, and a head has none of its own. */
+export function lockedRange(data: TreeData, node: number): readonly [number, number] | null {
+  if (node <= 0) return null;
+  const [first, end] = data.leavesOf(node);
+  return first < end ? [first, end] : null;
+}
+
 /** Red, green, blue of a pixel of ImageData. */
 function unpack(word: number): [number, number, number] {
   const bytes = new Uint8Array(Uint32Array.of(word).buffer);

@@ -2,19 +2,23 @@
 // In: TreeData of one or two files, a state, a source. Out: DOM in `root`, and changes of the state. Knows no Jupyter.
 import { keyHint, Segmented } from "../attention_grid/controls";
 import base from "../attention_grid/style.css";
-import { css } from "../shared/colour";
 import { Announcer, Cleanup, copyText, download, Floating, Frame, h, Timer } from "../shared/dom";
-import { bytes, count, plural, weight } from "../shared/format";
+import { count, plural } from "../shared/format";
 import { applyTheme, sameTheme, type Theme, type ThemeChoice, watchTheme } from "../shared/theme";
+import { BothView, WORDS } from "./both";
 import type { Overlay } from "./colours";
-import { deltaLegend, deltaOverlay, deltaWords, roleTable, signed } from "./compare";
+import { deltaWords } from "./compare";
 import type { Facts, TreeData } from "./data";
-import { Metadata, NodeDetail, textureWords, typeBar, typeCounts } from "./detail";
+import { Metadata, NodeDetail, textureWords, typeBar, type Values } from "./detail";
+import { GraphPanel } from "./graph";
+import type { GraphData } from "./graph_data";
 import { type Column, columnsOf, type Layout, layoutMap } from "./layout";
-import { ByteMap, type MapEvents } from "./map";
+import { ByteMap, lockedRange, type MapEvents } from "./map";
+import { overlaysOf, sequentialLegend } from "./overlays";
 import { compose, type Part, toPng, toSvg } from "./picture";
 import style from "./style.css";
 import { ROW, TreeTable } from "./table";
+import type { Statistics } from "./values";
 import { blockWords, Roles, sideName, spoken, tip, totals } from "./words";
 
 /** The shared state: the public traits. */
@@ -27,9 +31,14 @@ export interface State {
   readonly theme: ThemeChoice;
 }
 
-/** Who hears what the user does. */
+/** Who hears what the user does, and gives what is measured on demand; what does not come rejects with `Unavailable`. */
 export interface Source {
   change(patch: Partial<State>): void;
+  /** Runs a prompt; resolves when its graph has come. */
+  graph(): Promise<void>;
+  /** Compares the weights of both files; resolves when the errors have come. */
+  errors(): Promise<void>;
+  values(side: number, name: string): Promise<Statistics>;
 }
 
 /** Everything that is shown. */
@@ -41,6 +50,9 @@ export interface Models {
   readonly pairs: Int32Array;
   /** Values of the overlays that Python gave, for the leaves of A. */
   readonly overlays: readonly Float32Array[];
+  readonly graph: GraphData | null;
+  /** RMSE, relative error and cosine per leaf of A; empty where nobody asked. */
+  readonly errors: readonly Float32Array[];
 }
 
 type Shown = "a" | "both" | "b";
@@ -81,10 +93,14 @@ export class ArchitectureTreeView {
   private readonly legend = h("div", {});
   private readonly types = h("div", {});
   private readonly notices = h("div", { class: "lt-at-notices" });
-  private readonly both = h("div", { class: "lt-at-both" });
+  private readonly both: BothView;
   private readonly detail: NodeDetail;
+  private readonly graph: GraphPanel;
+  private graphState = "";
+  private readonly values = new Map<string, Statistics | "asked" | { problem: string }>();
+  private wantsValues = false;
   private readonly metadata: Metadata;
-  private readonly maps: readonly [ByteMap, ByteMap, ByteMap, ByteMap];
+  private readonly map: ByteMap;
   private readonly tip = new Floating("lt-tip lt-at-tip");
   private readonly delay: Timer;
   private readonly typing: Timer;
@@ -125,24 +141,39 @@ export class ArchitectureTreeView {
     );
     const unique = `at-${++views}`;
     const map = (name: string) => new ByteMap(name, this.mapEvents(), cleanup, unique);
-    this.maps = [
-      map("Byte map"),
-      map("Byte map of A"),
-      map("Byte map of B"),
-      map("Difference of bits per weight"),
-    ];
+    this.map = map("Byte map");
+    this.both = new BothView(map, {
+      leaf: (leaf) => this.choose(this.models.a.leafNode[leaf]!, this.models.a),
+      role: (role) => this.source.change({ search: this.state.search === role ? "" : role }),
+      errors: () => this.source.errors(),
+      again: () => this.frame.ask(),
+    });
     this.table = new TreeTable(
       models.a,
       {
         choose: (node) => this.choose(node),
         hover: (node) => this.hoverNode(node),
-        leave: () => this.maps[0].hover(-1),
+        leave: () => this.map.hover(-1),
       },
       cleanup,
     );
-    this.detail = new NodeDetail((node) => this.choose(node));
+    this.detail = new NodeDetail(
+      (node) => this.choose(node),
+      () => {
+        this.wantsValues = true;
+        this.frame.ask();
+      },
+    );
+    this.graph = new GraphPanel(
+      {
+        layer: (layer) => this.chooseLayer(layer),
+        leaf: (leaf) => this.choose(this.models.a.leafNode[leaf]!, this.models.a),
+        run: () => this.runGraph(),
+      },
+      cleanup,
+    );
     this.metadata = new Metadata(cleanup);
-    this.right.append(this.mapTitle, this.maps[0].element, this.legend, this.types, this.notices);
+    this.right.append(this.mapTitle, this.map.element, this.legend, this.types, this.notices);
     this.single.append(h("div", { class: "lt-at-left" }, this.table.element, this.tied), this.right);
     this.input.value = state.search;
     root.append(
@@ -151,8 +182,9 @@ export class ArchitectureTreeView {
       h("header", { class: "lt-header" }, this.title, this.provenance),
       this.controls,
       this.single,
-      this.both,
+      this.both.element,
       this.detail.element,
+      this.graph.element,
       this.metadata.element,
       this.makeFooter(),
       this.tip.element,
@@ -189,6 +221,15 @@ export class ArchitectureTreeView {
     this.renderControls();
     this.search();
     this.resolve();
+    this.frame.ask();
+  }
+
+  /** Something was measured: the models are the same. */
+  setMeasured(models: Models): void {
+    this.models = models;
+    this.graphState = "";
+    this.colourBy = this.makeColours();
+    this.renderControls();
     this.frame.ask();
   }
 
@@ -247,25 +288,7 @@ export class ArchitectureTreeView {
   }
 
   private get overlays(): Overlay[] {
-    const { data, models } = this;
-    const typed: Overlay = {
-      name: "type",
-      label: "Quant type",
-      words: textureWords(data),
-      values: null,
-      scale: "type",
-      low: 0,
-      high: 0,
-      write: String,
-    };
-    const made: Overlay[] = [typed, bitsOverlay(data), bytesOverlay(data)];
-    if (data === models.a && this.shown === "a")
-      models.facts.overlays.forEach((own, i) => {
-        const values = models.overlays[i];
-        if (values)
-          made.push(quantity(own.name, own.label, own.words, values, "linear", (v) => weight(v, 2)));
-      });
-    return made;
+    return overlaysOf(this.models, this.data, textureWords(this.data), this.shown === "a");
   }
 
   private get overlay(): Overlay {
@@ -344,7 +367,7 @@ export class ArchitectureTreeView {
     this.renderHeader();
     const both = this.shown === "both";
     this.single.hidden = both;
-    this.both.hidden = !both;
+    this.both.element.hidden = !both;
     this.colourBy.show(this.overlay.name);
     this.sides.show(this.shown);
     const own = this.hits[this.data.side];
@@ -356,8 +379,63 @@ export class ArchitectureTreeView {
     if (both) this.renderBoth();
     else this.renderSingle();
     const { data } = this;
-    this.detail.show(data, this.inData(this.chosen), this.rolesOf(data), this.theme);
+    const node = this.inData(this.chosen);
+    this.detail.show(data, node, this.rolesOf(data), this.theme, this.valuesOf(data, node));
+    this.renderGraph();
     this.metadata.show(data.sideFacts);
+  }
+
+  private renderGraph(): void {
+    const { graph, a, facts } = this.models;
+    this.graph.element.hidden = this.shown !== "a";
+    if (this.graph.element.hidden) return;
+    if (!graph) {
+      const why = facts.runs || (this.live ? null : "needs a kernel");
+      this.graph.showOffer(why, this.graphState);
+      return;
+    }
+    const leaf = this.chosen < 0 ? -1 : a.leafOf[this.chosen]!;
+    this.graph.show(
+      graph,
+      a,
+      this.chosen < 0 ? null : num(a.layer[this.chosen]!),
+      leaf,
+      this.theme,
+      this.width,
+      this.ratio,
+    );
+  }
+
+  private runGraph(): void {
+    this.graphState = "running a prompt in llama.cpp, then timing every operation\u2026";
+    this.frame.ask();
+    this.source.graph().catch((error: Error) => {
+      this.graphState = "";
+      this.announcer.say(error.message);
+      this.graph.showOffer(error.message, "");
+    });
+  }
+
+  /** What is known of the values of a tensor; asks for them where they are wanted. */
+  private valuesOf(data: TreeData, node: number): Values {
+    const leaf = node < 0 ? -1 : data.leafOf[node]!;
+    if (leaf < 0 || data.leafType[leaf]! < 0) return "ask";
+    const name = data.fullName(leaf);
+    const key = `${data.side} ${name}`;
+    const known = this.values.get(key);
+    if (known) return known;
+    if (!data.sideFacts.complete) return { problem: "only the header of this file is here" };
+    if (!this.live) return { problem: "needs a kernel" };
+    if (!this.wantsValues) return "ask";
+    this.values.set(key, "asked");
+    this.source
+      .values(data.side, name)
+      .then(
+        (own) => this.values.set(key, own),
+        (error: Error) => this.values.set(key, { problem: error.message }),
+      )
+      .finally(() => this.frame.ask());
+    return "asked";
   }
 
   private renderHeader(): void {
@@ -446,7 +524,6 @@ export class ArchitectureTreeView {
   }
 
   private mapWidth(): number {
-    if (this.shown === "both") return this.wide ? this.width - 200 : this.width;
     return this.wide ? Math.floor(this.width * 0.55) : this.width;
   }
 
@@ -455,13 +532,13 @@ export class ArchitectureTreeView {
     const width = this.mapWidth();
     const layout = this.layoutOf(`single ${data.side}`, [data], width, this.wide ? MAP : 220);
     const kept = this.kept(data);
-    const [map] = this.maps;
+    const { map } = this;
     this.right.style.width = `${width}px`;
     map.show(data, this.columnsOf(data), layout, overlay, theme, kept, this.ratio, (leaf) =>
       blockWords(data, leaf),
     );
     this.mapTitle.replaceChildren(h("b", {}, "Byte map"), "area = bytes, left to right = through the model");
-    this.lockMaps();
+    map.lock(lockedRange(data, this.inData(this.chosen)));
     this.legend.replaceChildren(...(overlay.values ? [sequentialLegend(overlay, theme)] : []));
     this.types.replaceChildren(
       h("h3", {}, h("b", {}, "Bytes by quant type"), textureWords(data)),
@@ -483,79 +560,23 @@ export class ArchitectureTreeView {
     );
   }
 
-  private lockMaps(): void {
-    const { a, b } = this.models;
-    const range = (data: TreeData, node: number) =>
-      node < 0 || this.isStructure(data, node) ? null : data.leavesOf(node);
-    const own = range(this.data, this.inData(this.chosen));
-    this.maps[0].lock(own);
-    const inA = range(a, this.chosen);
-    this.maps[1].lock(inA);
-    this.maps[3].lock(inA);
-    if (b) this.maps[2].lock(range(b, b.find(a.id(this.chosen))));
-  }
-
-  /** The model itself is not ringed; a head lies in its attention block. */
-  private isStructure(data: TreeData, node: number): boolean {
-    return node === 0 || data.leavesOf(node)[0] >= data.leavesOf(node)[1];
-  }
-
-  // --------------------------------------------------------------------------- comparison
-
   private renderBoth(): void {
-    const { facts, a, b, pairs } = this.models;
-    if (!b) return;
-    const { theme, overlay } = this;
-    const width = this.mapWidth();
-    const layout = this.layoutOf("both", [a, b], width, SMALL);
-    const row = (map: ByteMap, heading: string, ...words: (Node | string)[]) =>
-      h(
-        "div",
-        { class: "lt-at-side" },
-        h("div", { class: "lt-at-side-words" }, h("h3", {}, h("b", {}, heading)), ...words),
-        map.element,
-      );
-    const draw = (map: ByteMap, data: TreeData, own: Overlay, words: (leaf: number) => [string, string]) =>
-      map.show(data, this.columnsOf(data), layout, own, theme, this.kept(data), this.ratio, words);
-    const ofB = b.side === 1 ? bitsOrType(overlay.name, b, overlay) : overlay;
-    draw(this.maps[1], a, overlay, (leaf) => blockWords(a, leaf));
-    draw(this.maps[2], b, ofB, (leaf) => blockWords(b, leaf));
-    draw(this.maps[3], a, deltaOverlay(a, b, pairs), (leaf) => [
-      blockWords(a, leaf)[0],
-      deltaWords(a, b, pairs, leaf),
-    ]);
-    this.lockMaps();
-    const size = (data: TreeData) => [
-      h("div", {}, bytes(data.bytes[0]!)),
-      h("div", {}, Number.isNaN(data.bits(0)) ? "" : `${data.bits(0).toFixed(2)} bits per weight`),
-      typeCounts(data, theme),
-    ];
-    const short = (side: number) => facts.sides[side]!.quant_type ?? facts.sides[side]!.model;
-    const bits = b.bits(0) - a.bits(0);
-    const onlyB = b.tensors[0]! - [...pairs].filter((p) => p >= 0 && b.leafType[p]! >= 0).length;
-    const words = [
-      h("div", {}, signed(b.bytes[0]! - a.bytes[0]!, bytes)),
-      h("div", {}, Number.isNaN(bits) ? "" : `${signed(bits, (v) => v.toFixed(2))} bits per weight`),
-      h("div", { class: "lt-quiet" }, "drawn on A\u2019s bytes"),
-    ];
-    if (onlyB > 0) words.push(h("div", { class: "lt-quiet" }, `${plural(onlyB, "tensor")} only in B`));
-    const legend = deltaLegend(theme);
-    if (this.wide) legend.style.marginLeft = "200px";
-    this.both.replaceChildren(
-      row(this.maps[1], `A \u00b7 ${short(0)}`, ...size(a)),
-      row(this.maps[2], `B \u00b7 ${short(1)}`, ...size(b)),
-      row(this.maps[3], "B \u2212 A", ...words),
-      legend,
-      ...(overlay.values ? [sequentialLegend(overlay, theme)] : []),
-      h("h3", { class: "lt-at-roles-title" }, h("b", {}, "What changed, by role"), "sorted by bytes"),
-      roleTable(facts.roles, facts.types, theme, (role) =>
-        this.source.change({ search: this.state.search === role ? "" : role }),
-      ),
-    );
-    this.maps[3].canvas.setAttribute(
-      "aria-label",
-      `Bits per weight of B minus A: ${signed(bits, (v) => v.toFixed(2))} in all`,
-    );
+    const { models, theme, overlay } = this;
+    if (!models.b) return;
+    const width = this.wide ? this.width - WORDS : this.width;
+    const layout = this.layoutOf("both", [models.a, models.b], width, SMALL);
+    this.both.show({
+      models: { ...models, b: models.b },
+      layout,
+      overlay,
+      theme,
+      wide: this.wide,
+      ratio: this.ratio,
+      live: this.live,
+      chosen: this.chosen,
+      columns: (data) => this.columnsOf(data),
+      kept: (data) => this.kept(data),
+    });
   }
 
   private showSide(shown: Shown): void {
@@ -620,6 +641,14 @@ export class ArchitectureTreeView {
     return true;
   }
 
+  /** A layer of the graph; what is outside of layers is only shown there. */
+  private chooseLayer(layer: number): void {
+    const node = layer < 0 ? -1 : this.models.a.place(layer, null);
+    if (node >= 0) this.choose(node, this.models.a);
+    else this.source.change({ node: "", layer: null, head: null });
+    this.frame.ask();
+  }
+
   private hideTip(): void {
     this.delay.stop();
     this.tip.hide();
@@ -629,7 +658,7 @@ export class ArchitectureTreeView {
     const data = map.data!;
     const show = () => {
       const lines = tip(data, this.rolesOf(data), leaf, this.overlay, this.theme);
-      if (map === this.maps[3] && this.models.b)
+      if (map === this.both.third && this.models.b)
         lines.push(h("div", {}, h("b", {}, deltaWords(data, this.models.b, this.models.pairs, leaf))));
       this.tip.element.replaceChildren(...lines);
       this.tip.show(map.screenBox(leaf), [], 10);
@@ -640,7 +669,7 @@ export class ArchitectureTreeView {
 
   private hoverNode(node: number): void {
     const leaf = this.data.leafOf[node]!;
-    this.maps[0].hover(leaf);
+    this.map.hover(leaf);
   }
 
   /** Chooses the next of what was found. */
@@ -666,7 +695,7 @@ export class ArchitectureTreeView {
       (this.opensSearch(event, typing) && this.focusSearch()) ||
       (plain && target === this.input && this.inputKey(event)) ||
       (plain && target === this.table.grid && this.table.key(event)) ||
-      (plain && this.maps.some((map) => map.twin.element === target && map.key(event)));
+      (plain && [this.map, ...this.both.maps].some((map) => map.twin.element === target && map.key(event)));
     const native = target instanceof HTMLButtonElement && (event.key === "Enter" || event.key === " ");
     if (used) event.preventDefault();
     if (used || native || typing || target instanceof HTMLSelectElement) event.stopPropagation();
@@ -687,7 +716,9 @@ export class ArchitectureTreeView {
 
   private escape(target: HTMLElement): boolean {
     if (target === this.input && this.input.value === "") {
-      (this.shown === "both" ? this.maps[1].twin.element : this.table.grid).focus({ preventScroll: true });
+      (this.shown === "both" ? this.both.maps[0].twin.element : this.table.grid).focus({
+        preventScroll: true,
+      });
       return true;
     }
     return this.free();
@@ -750,14 +781,14 @@ export class ArchitectureTreeView {
     const parts =
       this.shown === "both"
         ? [
-            part([`A \u00b7 ${sideName(facts, 0)}`, totals(this.models.a)], this.maps[1]),
-            part([`B \u00b7 ${sideName(facts, 1)}`, totals(this.models.b!)], this.maps[2]),
+            part([`A \u00b7 ${sideName(facts, 0)}`, totals(this.models.a)], this.both.maps[0]),
+            part([`B \u00b7 ${sideName(facts, 1)}`, totals(this.models.b!)], this.both.maps[1]),
             part(
               ["B \u2212 A", "bits per weight, drawn on A\u2019s bytes: blue = B smaller, red = B larger"],
-              this.maps[3],
+              this.both.third,
             ),
           ]
-        : [part(["Byte map", "area = bytes, left to right = through the model"], this.maps[0])];
+        : [part(["Byte map", "area = bytes, left to right = through the model"], this.map)];
     const types = this.shown === "both" ? null : this.data;
     const picture = compose(facts.title, this.subtitle(), this.provenanceLine(), parts, types, this.theme);
     const blob = kind === "PNG" ? await toPng(picture, Math.max(2, this.ratio)) : toSvg(picture);
@@ -768,78 +799,3 @@ export class ArchitectureTreeView {
 }
 
 const num = (value: number): number | null => (value < 0 ? null : value);
-
-function quantity(
-  name: string,
-  label: string,
-  words: string,
-  values: Float32Array,
-  scale: "linear" | "root",
-  write: (v: number) => string,
-  least = 0,
-): Overlay {
-  let high = least;
-  for (const v of values) if (v > high) high = v;
-  return { name, label, words, values, scale, low: 0, high: high || 1, write };
-}
-
-/** Bits per weight; the scale ends where the weights do that matter: norms of 32 bits would leave it all one colour. */
-function bitsOverlay(data: TreeData): Overlay {
-  const values = new Float32Array(data.leaves);
-  const [most] = [0.01 * data.bytes[0]!];
-  const large = new Map<number, number>();
-  for (let leaf = 0; leaf < data.leaves; leaf++) {
-    values[leaf] = data.leafType[leaf]! < 0 ? Number.NaN : data.leafBits(leaf);
-    large.set(values[leaf]!, (large.get(values[leaf]!) ?? 0) + data.leafBytes[leaf]!);
-  }
-  const ends = [...large].filter(([bits, own]) => own >= most && !Number.isNaN(bits)).map(([bits]) => bits);
-  const high = Math.max(...ends, 1);
-  return {
-    name: "bits",
-    label: "Bits",
-    words: "bits per weight",
-    values,
-    scale: "linear",
-    low: 0,
-    high,
-    write: (v) => (Number.isNaN(v) ? "\u2013" : v.toFixed(2)),
-  };
-}
-
-function bytesOverlay(data: TreeData): Overlay {
-  const values = Float32Array.from(data.leafBytes, (v, leaf) => (data.leafType[leaf]! < 0 ? Number.NaN : v));
-  return quantity("bytes", "Bytes", "bytes of the tensor, root scale", values, "root", bytes);
-}
-
-/** The same overlay of the other file. */
-function bitsOrType(name: string, data: TreeData, same: Overlay): Overlay {
-  return name === "bits"
-    ? { ...bitsOverlay(data), high: same.high }
-    : name === "bytes"
-      ? { ...bytesOverlay(data), high: same.high }
-      : same;
-}
-
-function sequentialLegend(overlay: Overlay, theme: Theme): HTMLElement {
-  const ramp = h("div", { class: "lt-ramp" });
-  const stops = Array.from({ length: 9 }, (_, i) => css(theme.sequential[Math.round((i / 8) * 255)]!));
-  ramp.style.background = `linear-gradient(to right, ${stops.join(",")})`;
-  const ticks = h("div", { class: "lt-ticks" });
-  for (const at of [0, 0.5, 1]) {
-    const share = overlay.scale === "root" ? at * at : at;
-    const mark = h(
-      "span",
-      { class: at === 1 ? "lt-end" : "" },
-      overlay.write(overlay.low + share * (overlay.high - overlay.low)),
-    );
-    mark.style.left = `${100 * at}%`;
-    if (at === 0) mark.style.transform = "none";
-    ticks.append(mark);
-  }
-  return h(
-    "div",
-    { class: "lt-legend" },
-    h("div", { class: "lt-scale" }, ramp, ticks),
-    h("div", { class: "lt-quiet" }, overlay.words),
-  );
-}
