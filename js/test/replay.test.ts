@@ -60,11 +60,16 @@ describe.each([...heads.entries()])("a head with %s", (_, own: FixtureHead) => {
   });
 
   test("sums over tokens are Python's", async () => {
-    const state = { live: () => false, embedded: () => embedded(own), data: () => own.buffers };
+    const state = {
+      live: () => false,
+      all: () => [[17, 5]] as const,
+      embedded: () => embedded(own),
+      data: () => own.buffers,
+    };
     const here = new Heads(state, new Kernel(new FakeModel() as never, () => false, vi.fn()));
     const looks = await here.sums([2, rows - 1], "looks", [[17, 5]], "mean");
     expect(difference(looks, own.sums("looks"))).toBeLessThan(1e-5);
-    const seen = await here.sums([0, 3], "seen", [[17, 5]], "max");
+    const seen = await here.sums([0, 3], "seen", "all", "max");
     expect(difference(seen, own.sums("seen"))).toBeLessThan(1e-5);
   });
 });
@@ -115,6 +120,11 @@ describe("heads", () => {
     const kernel = new Kernel(model as never, () => false, gone);
     const state = {
       live: () => live,
+      all: () =>
+        [
+          [3, 0],
+          [17, 5],
+        ] as const,
       embedded: () => (own ? embedded(own) : {}),
       data: () => own?.buffers ?? [],
     };

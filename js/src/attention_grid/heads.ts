@@ -2,7 +2,7 @@
 // In: the traits `embedded` and `embedded_data`, and the kernel's answers. Out: replays, tiles, sums.
 import { type Answer, type Kernel, Unavailable } from "../shared/kernel";
 import { floats, type Matrix } from "./data";
-import { type HeadFacts, LONG, Replay, slowTile } from "./replay";
+import { type HeadFacts, LONG, Replay, SLICE, slowTile } from "./replay";
 
 /** How a sum over tokens goes: where they look, or who looks at them. */
 export type Direction = "looks" | "seen";
@@ -18,6 +18,8 @@ export type Embedded = Readonly<Record<string, HeadFacts & { readonly buffers: r
 /** What the heads read of the widget's state. */
 export interface HeadState {
   live(): boolean;
+  /** All heads that there are. */
+  all(): readonly (readonly [number, number])[];
   embedded(): Embedded;
   data(): readonly unknown[];
 }
@@ -82,11 +84,41 @@ export class Heads {
     how: SumHow,
     heard?: (share: number) => void,
   ): Promise<Float32Array> {
-    const here = heads === "all" ? [] : heads.map(([layer, head]) => this.here(layer, head));
-    if (here.length > 0 && here.every((r) => r !== undefined)) return sumsOf(here, tokens, direction, how);
+    const which = heads === "all" ? this.state.all() : heads;
+    if (which.length > 0 && which.every(([layer, head]) => this.has(layer, head)))
+      return this.sumsOf(which, tokens, direction, how, heard);
     if (!this.state.live()) throw new Unavailable("no-kernel", "saved without a kernel");
     const { buffers } = await this.kernel.ask({ type: "sums", tokens, direction, heads, how }, heard);
     return floats(buffers[0]);
+  }
+
+  private has(layer: number, head: number): boolean {
+    const key = `${layer},${head}`;
+    return this.cache.has(key) || this.state.embedded()[key] !== undefined;
+  }
+
+  /** NaN where no token of any head sees the key, or is seen by the query. */
+  private async sumsOf(
+    which: readonly (readonly [number, number])[],
+    tokens: readonly number[],
+    direction: Direction,
+    how: SumHow,
+    heard?: (share: number) => void,
+  ): Promise<Float32Array> {
+    let out: Float64Array | null = null;
+    let since = performance.now();
+    for (const [done, [layer, number]] of which.entries()) {
+      const head = this.here(layer, number);
+      if (!head) throw new Unavailable("error", `layer ${layer} head ${number} is not here any more`);
+      const lines = tokens.map((token) => (direction === "looks" ? head.row(token) : head.column(token)));
+      out ??= new Float64Array(lines[0]?.length ?? 0).fill(Number.NaN);
+      add(out, lines, how);
+      if (performance.now() - since < SLICE) continue;
+      heard?.(done / which.length);
+      await new Promise((done) => setTimeout(done));
+      since = performance.now();
+    }
+    return Float32Array.from(out ?? [], (w) => (how === "mean" ? w / which.length : w));
   }
 
   private here(layer: number, head: number): Replay | undefined {
@@ -128,27 +160,11 @@ function readTile({ message, buffers }: Answer): Matrix {
   return { rows, keys, data };
 }
 
-/** NaN where no token of any head sees the key, or is seen by the query. */
-function sumsOf(
-  heads: readonly Replay[],
-  tokens: readonly number[],
-  direction: Direction,
-  how: SumHow,
-): Float32Array {
-  const length = direction === "looks" ? heads[0]!.keys : heads[0]!.rows;
-  const out = new Float64Array(length).fill(Number.NaN);
-  const combine = how === "max" ? Math.max : (a: number, b: number) => a + b;
-  for (const head of heads) {
-    const own = new Float64Array(length).fill(Number.NaN);
-    for (const token of tokens) {
-      const line = direction === "looks" ? head.row(token) : head.column(token);
-      line.forEach((w, i) => {
-        if (!Number.isNaN(w)) own[i] = (own[i] || 0) + w;
-      });
-    }
-    own.forEach((w, i) => {
-      if (!Number.isNaN(w)) out[i] = combine(out[i] || 0, w);
-    });
+/** One head's lines, summed, are added to what other heads gave, or the greater of both is kept. */
+function add(out: Float64Array, lines: readonly Float32Array[], how: SumHow): void {
+  for (let i = 0; i < out.length; i++) {
+    let own = Number.NaN;
+    for (const line of lines) if (!Number.isNaN(line[i]!)) own = (own || 0) + line[i]!;
+    if (!Number.isNaN(own)) out[i] = how === "max" ? Math.max(out[i] || 0, own) : (out[i] || 0) + own;
   }
-  return Float32Array.from(out, (w) => (how === "mean" ? w / heads.length : w));
 }

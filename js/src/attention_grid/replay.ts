@@ -5,6 +5,9 @@ import { bytes, floats, type Matrix } from "./data";
 /** Heads with more rows or keys than this are long: their overview is a tile, never the whole matrix. */
 export const LONG = 1024;
 
+/** Milliseconds of work after which other things have their turn. */
+export const SLICE = 10;
+
 export interface HeadFacts {
   readonly rows: number;
   readonly keys: number;
@@ -235,9 +238,6 @@ export async function slowTile(
   }
   return { rows, keys, data };
 }
-
-/** Milliseconds of work after which other things have their turn. */
-const SLICE = 10;
 
 /** Cell r of `cells` covers r * n / cells, rounded down, and on. */
 function edge(r: number, n: number, cells: number): number {

@@ -150,6 +150,7 @@ const render: Render<Traits> = ({ model, el }) => {
   const heads = new Heads(
     {
       live: () => told.facts.live,
+      all: () => data.heads.map((own) => [own.layer, own.head] as const),
       embedded: () => model.get("embedded") ?? {},
       data: () => model.get("embedded_data") ?? [],
     },

@@ -81,6 +81,7 @@ function makeHeads(model: Model, kernel: Kernel, side: 0 | 1): Heads {
   const prefix = `${side}:`;
   const state = {
     live: () => model.get("facts").live,
+    all: () => [], // nothing here is summed over all heads
     embedded: () =>
       Object.fromEntries(
         Object.entries(model.get("embedded") ?? {})
