@@ -62,6 +62,21 @@ def test_x1_embedded_heads_open_and_others_say_what_they_need(grid, page, tmp_pa
 
 
 @pytest.mark.browser
+def test_a_page_with_all_heads_sums_over_them_itself(grid, trace, page, tmp_path):
+    grid.select(17, 5)
+    grid.selected_tokens = [23, 6]
+    grid.to_html(tmp_path / "all.html", heads="all")
+    opened = page.open(tmp_path / "all.html")
+    sums = opened.locator(".lt-sums")
+    sums.get_by_role("radio", name="All heads").click()
+    looks = np.mean([trace.attention(layer, head)[23] for layer in range(30) for head in range(9)], 0)
+    best = int(looks.argmax())
+    sums.get_by_text(f"{looks[best]:.3f}".lstrip("0")).first.wait_for(timeout=10_000)
+    assert trace.tokens[best] in sums.inner_text()
+    assert page.complaints == []
+
+
+@pytest.mark.browser
 def test_x3_hostile_texts_are_shown_and_run_nothing(hostile, page, tmp_path):
     grid = lt.AttentionGrid(hostile)
     grid.select(0, 0)
