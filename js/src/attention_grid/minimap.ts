@@ -99,7 +99,7 @@ export class Minimap {
     const [x0, x1] = view.keys.map((k) => (k / keys) * width) as [number, number];
     const [y0, y1] = view.rows.map((r) => (r / rows) * height) as [number, number];
     const put = (from: number, to: number) => {
-      const length = Math.max(6, to - from);
+      const length = Math.max(8, to - from);
       return [Math.round((from + to - length) / 2), Math.round(length)] as const;
     };
     const [[left, w], [top, hh]] = [put(x0, x1), put(y0, y1)];

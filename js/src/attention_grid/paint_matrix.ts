@@ -543,7 +543,7 @@ function paintAxis(
   ctx.direction = "ltr";
   for (let i = from; i < to; i++) {
     const mine = i === chosen;
-    const near = chosen !== null && Math.abs(chosen - i) * cell < 12;
+    const near = chosen !== null && Math.abs(chosen - i) * cell < 15;
     if (!mine && (i % every !== 0 || (near && every > 1))) continue;
     const name = numbers ? String(i) : shorten(names[i] ?? String(i));
     draw(i, name, mine, (numbers && !mine) || (labels.kinds[i] ?? "normal") !== "normal");
