@@ -262,6 +262,23 @@ describe("ExpertStrip", () => {
     expect(notebook).toHaveBeenCalledTimes(1);
   });
 
+  test("in the open layer keys choose a token and an expert", async () => {
+    const model = makeModel({ selected_layer: 1, selected_tokens: [6], selected_expert: 2 });
+    const el = show(model);
+    const table = el.querySelector<HTMLElement>("[data-region=table]")!;
+    table.focus();
+    for (const key of ["ArrowDown", "ArrowRight", "Enter"]) {
+      expect(press(table, key).defaultPrevented).toBe(true);
+      await settle();
+    }
+    expect([model.get("selected_tokens"), model.get("selected_expert")]).toEqual([[7], 3]);
+    expect(table.querySelector("[aria-selected=true]")?.textContent).toMatch(/, expert 3: /);
+    press(table, "End");
+    press(table, "Enter");
+    await settle();
+    expect(text(el, ".lt-detail")).toContain("Where E7 works");
+  });
+
   test("a layer that is not here is asked for, and a dead kernel is said", async () => {
     const model = makeModel({ embedded: [], selected_layer: 1, selected_tokens: [6] });
     const el = show(model);

@@ -1,11 +1,13 @@
 // The locked layer: its table, the reading of one token, the token's way through the layers, one expert in the text.
 // In: data, what is chosen, width. Out: DOM; which token, layer or expert the user chooses.
+
+import { Twin } from "../attention_grid/twin";
 import { css } from "../shared/colour";
 import { Cleanup, Floating, h, setProps, Timer } from "../shared/dom";
 import { count, running, weight } from "../shared/format";
 import type { LayerFacts, StripData } from "./data";
 import { type Look, paintWay, shade } from "./paint";
-import { layoutTable, paintTable, type Table, tableHit, WINDOW } from "./table";
+import { LOAD, layoutTable, paintTable, type Table, tableHit, WINDOW } from "./table";
 import { choiceWords, entropyWords, layerWords, loadWords, tokenEntropy, tokenName } from "./words";
 
 export interface DetailEvents {
@@ -26,7 +28,9 @@ export interface DetailState extends Look {
 }
 
 /** Tokens of the text that are put into the page at once. */
-const TEXT = 1500;
+const TEXT = 600;
+
+let views = 0;
 
 export class DetailView {
   readonly element = h("section", { class: "lt-detail", hidden: true });
@@ -47,6 +51,15 @@ export class DetailView {
   private readonly text = h("div", { class: "lt-es-text", "data-region": "text" });
   private readonly reading: HTMLElement;
   private readonly tip = new Floating("lt-tip");
+  /** Token and expert of the keyboard's cursor. */
+  private cursor: [number, number] = [0, 0];
+  private focused = false;
+  private readonly twin = new Twin(
+    "Tokens and experts of the layer",
+    "table",
+    (row, expert) => this.say(row, expert),
+    `es-table-${++views}`,
+  );
   private readonly delay: Timer;
   private table: Table | null = null;
   private geometry: ReturnType<typeof paintWay> | null = null;
@@ -59,7 +72,7 @@ export class DetailView {
   constructor(private readonly events: DetailEvents) {
     const { cleanup } = this;
     this.delay = new Timer(cleanup);
-    this.plot.append(this.canvas, this.ring);
+    this.plot.append(this.canvas, this.ring, this.twin.element);
     this.wayPlot.append(this.way);
     this.left = h("div", { class: "lt-left" }, this.heading, this.plot, this.moves);
     this.reading = h(
@@ -75,6 +88,8 @@ export class DetailView {
     cleanup.on<PointerEvent>(this.canvas, "pointermove", (e) => this.overTable(e));
     cleanup.on(this.canvas, "pointerleave", () => this.hideTip());
     cleanup.on<MouseEvent>(this.canvas, "click", (e) => this.clickTable(e));
+    cleanup.on(this.twin.element, "focus", () => this.enter());
+    cleanup.on(this.twin.element, "blur", () => this.leave());
     cleanup.on<PointerEvent>(this.way, "pointermove", (e) => this.overWay(e));
     cleanup.on(this.way, "pointerleave", () => this.hideTip());
     cleanup.on<MouseEvent>(this.way, "click", (e) => this.clickWay(e));
@@ -112,6 +127,7 @@ export class DetailView {
     this.notice.hidden = !having || state.status === "exact";
     this.notice.replaceChildren(...this.problem(state));
     if (having) this.showTable(data, layer, state);
+    if (this.focused) this.showTwin();
     this.showSentence(data, layer, state);
     this.showNumbers(data, layer);
     this.showWay(data, state);
@@ -284,16 +300,22 @@ export class DetailView {
       this.hideTip();
       return;
     }
-    const x = table.left + Math.floor(at.expert * table.cellX);
-    const y = at.token === null ? table.base - 64 : table.top + (at.token - table.from) * table.cellY;
-    const tall = at.token === null ? 64 : table.cellY;
+    this.preview(data, state.layer, table, at.token, at.expert);
+  }
+
+  /** Rings a cell, or a bar of the load, and explains it. */
+  private preview(data: StripData, layer: number, table: Table, token: number | null, expert: number): void {
+    const box = this.canvas.getBoundingClientRect();
+    const x = table.left + Math.floor(expert * table.cellX);
+    const y = token === null ? table.base - LOAD : table.top + (token - table.from) * table.cellY;
+    const tall = token === null ? LOAD : table.cellY;
     const wide = Math.max(3, table.cellX);
     this.ring.hidden = false;
     this.ring.style.transform = `translate(${x - 2}px, ${y - 2}px)`;
     this.ring.style.width = `${wide + 3}px`;
     this.ring.style.height = `${tall + 3}px`;
     const target = new DOMRect(box.left + x, box.top + y, wide, tall);
-    this.explain(target, () => this.tableWords(data, state.layer!, at.token, at.expert));
+    this.explain(target, () => this.tableWords(data, layer, token, expert));
   }
 
   private tableWords(
@@ -323,8 +345,85 @@ export class DetailView {
     const box = this.canvas.getBoundingClientRect();
     const at = tableHit(table, data.facts.n_experts, e.clientX - box.left, e.clientY - box.top);
     if (!at) return;
+    this.twin.element.focus({ preventScroll: true });
+    this.hideTip();
+    this.cursor = [at.token ?? this.cursor[0], at.expert];
     if (at.token !== null) this.events.token(at.token);
     this.events.expert(at.expert);
+  }
+
+  // -------------------------------------------------------------------- keyboard
+
+  /** The element that takes the table's focus. */
+  get focusable(): HTMLElement {
+    return this.twin.element;
+  }
+
+  /** Arrows step through tokens and experts, Enter chooses both; true when the key was used. */
+  key(event: KeyboardEvent): boolean {
+    const { data, state } = this;
+    if (!data || !state) return false;
+    const [token, expert] = this.cursor;
+    if (event.key === "Enter") {
+      this.events.token(token);
+      this.events.expert(expert);
+      return true;
+    }
+    const end = data.facts.n_experts - 1;
+    const steps: Record<string, [number, number]> = {
+      ArrowLeft: [token, expert - 1],
+      ArrowRight: [token, expert + 1],
+      ArrowUp: [token - 1, expert],
+      ArrowDown: [token + 1, expert],
+      Home: [token, 0],
+      End: [token, end],
+    };
+    const to = steps[event.key];
+    if (!to) return false;
+    this.cursor = [Math.max(0, Math.min(data.tokens - 1, to[0])), Math.max(0, Math.min(end, to[1]))];
+    const { table } = this;
+    // Beyond the window the token is chosen, so that the window follows.
+    if (table && (this.cursor[0] < table.from || this.cursor[0] >= table.to))
+      this.events.token(this.cursor[0]);
+    requestAnimationFrame(() => this.point());
+    return true;
+  }
+
+  private leave(): void {
+    this.focused = false;
+    this.hideTip();
+  }
+
+  private showTwin(): void {
+    const { data, state } = this;
+    if (!data || !state) return;
+    const chosen = (token: number, expert: number) => token === state.token && expert === state.expert;
+    this.twin.show(data.tokens, data.facts.n_experts, ...this.cursor, chosen);
+  }
+
+  private enter(): void {
+    this.focused = true;
+    const { state, table } = this;
+    if (!state || !table) return;
+    const inside = state.token !== null && state.token >= table.from && state.token < table.to;
+    this.cursor = [inside ? state.token! : table.from, state.expert ?? 0];
+    this.point();
+  }
+
+  /** Brings ring, tooltip and the screen reader's cell to the cursor. */
+  private point(): void {
+    const { data, state, table } = this;
+    const [token, expert] = this.cursor;
+    if (!data || !state || !table || state.layer === null || token < table.from || token >= table.to) return;
+    this.showTwin();
+    this.preview(data, state.layer, table, token, expert);
+  }
+
+  private say(token: number, expert: number): string | null {
+    const { data, state } = this;
+    if (!data || !state || state.layer === null) return null;
+    const own = data.choices(state.layer, token)?.find((c) => c.expert === expert);
+    return `${data.facts.tokens[token] ?? ""}, expert ${expert}: ${own ? weight(own.weight) : "not chosen"}`;
   }
 
   private wayLayer(e: MouseEvent): LayerFacts | null {

@@ -1,6 +1,6 @@
 // Draws the overview, a layer's table, its load, and a token's way through the layers.
 // In: data, layout, theme. Out: pixels. What was not chosen is paper, what was not computed a plain plate.
-import { css, luminance, type Rgb } from "../shared/colour";
+import { css, luminance, pixel, type Rgb } from "../shared/colour";
 import { plural } from "../shared/format";
 import type { Theme } from "../shared/theme";
 import type { Choice, LayerFacts, Measure, StripData } from "./data";
@@ -40,7 +40,13 @@ export interface Look {
   readonly isolated: number | null;
 }
 
-export function paintOverview(canvas: HTMLCanvasElement, data: StripData, layout: Layout, look: Look): void {
+export function paintOverview(
+  canvas: HTMLCanvasElement,
+  painter: CellPainter,
+  data: StripData,
+  layout: Layout,
+  look: Look,
+): void {
   const ctx = prepare(canvas, layout.width, layout.height, look.ratio);
   if (!ctx) return;
   const { theme } = look;
@@ -55,7 +61,7 @@ export function paintOverview(canvas: HTMLCanvasElement, data: StripData, layout
       withoutExperts(ctx, x, band.top, layout, theme);
       return;
     }
-    cells(ctx, data, layer, x, band.top, layout, look);
+    painter.paint(ctx, data, layer, x, band.top, layout, look);
     unseen(ctx, data, layer, x, band.top, layout, theme);
     const part = layer.computed !== null && layer.computed !== undefined;
     const load = data.load(layer.layer);
@@ -160,47 +166,111 @@ export function sourceRows(data: StripData, layout: Layout, drawn: number): [num
   return [first, Math.max(first + 1, Math.floor(((drawn + 1) * rows) / layout.rows))];
 }
 
-function cells(
-  ctx: CanvasRenderingContext2D,
+/** From this size on a cell is drawn with a line of paper after it. */
+const LINED = 6;
+
+/** Draws layers' cells, each from a picture of one pixel per cell that is kept until what it shows changes. */
+export class CellPainter {
+  private readonly kept = new Map<number, { key: string; image: HTMLCanvasElement }>();
+  private data: StripData | null = null;
+  private theme: Theme | null = null;
+  private words: Uint32Array = new Uint32Array(0);
+
+  paint(
+    ctx: CanvasRenderingContext2D,
+    data: StripData,
+    layer: LayerFacts,
+    x: number,
+    top: number,
+    layout: Layout,
+    look: Look,
+  ): void {
+    if (data !== this.data || look.theme !== this.theme) this.forget(data, look.theme);
+    const columns = look.measure === "experts" ? Math.min(data.facts.n_experts, layout.cell) : 1;
+    const key = `${look.measure} ${columns} ${layout.rows}`;
+    const found = this.kept.get(layer.layer);
+    const image = found?.key === key ? found.image : this.draw(data, layer, columns, layout, look);
+    if (!image) return;
+    this.kept.set(layer.layer, { key, image });
+    ctx.imageSmoothingEnabled = false;
+    ctx.drawImage(image, x, top, layout.cell, layout.rows * layout.row);
+    ctx.fillStyle = css(look.theme.paper);
+    if (layout.row >= LINED)
+      for (let r = 1; r <= layout.rows; r++) ctx.fillRect(x, top + r * layout.row - 1, layout.cell, 1);
+    if (columns > 1 && layout.expert >= LINED)
+      for (let e = 1; e < columns; e++)
+        ctx.fillRect(x + e * layout.expert - 1, top, 1, layout.rows * layout.row);
+  }
+
+  private forget(data: StripData, theme: Theme): void {
+    this.data = data;
+    this.theme = theme;
+    this.kept.clear();
+    this.words = Uint32Array.from({ length: 256 }, (_, code) =>
+      pixel(code === 0 ? theme.sequential[0]! : shade(theme, (code - 1) / 254)),
+    );
+  }
+
+  private draw(
+    data: StripData,
+    layer: LayerFacts,
+    columns: number,
+    layout: Layout,
+    look: Look,
+  ): HTMLCanvasElement | null {
+    const image = document.createElement("canvas");
+    image.width = columns;
+    image.height = layout.rows;
+    const ctx = image.getContext("2d");
+    if (!ctx) return null;
+    const codes = codesOf(data, layer, columns, layout, look.measure);
+    const pixels = ctx.createImageData(columns, layout.rows);
+    const target = new Uint32Array(pixels.data.buffer);
+    const [plain, unknown] = [pixel(look.theme.plate), pixel(look.theme.ink3)];
+    for (let r = 0; r < layout.rows; r++) {
+      const [first, stop] = sourceRows(data, layout, r);
+      let computed = false;
+      for (let row = first; row < stop && !computed; row++) computed = data.rowComputed(layer.layer, row);
+      for (let c = 0; c < columns; c++) {
+        const code = codes[r * columns + c]!;
+        const word = code > 0 && !layer.weighted ? unknown : this.words[code]!;
+        const nothing = !computed || (code === 0 && look.measure !== "experts");
+        target[r * columns + c] = nothing ? plain : word;
+      }
+    }
+    ctx.putImageData(pixels, 0, 0);
+    return image;
+  }
+}
+
+/** What the drawn cells of a layer hold, reduced by maximum: 0 = nothing, else 1 to 255. */
+export function codesOf(
   data: StripData,
   layer: LayerFacts,
-  x: number,
-  top: number,
+  columns: number,
   layout: Layout,
-  look: Look,
-): void {
-  const { theme, measure } = look;
+  measure: Measure,
+): Uint8Array {
   const experts = data.facts.n_experts;
+  const out = new Uint8Array(columns * layout.rows);
   const values = measure === "experts" ? null : data.measure(layer.layer, measure);
   const codes = data.codes(layer.layer);
-  const most = measure === "weight" ? data.facts.most || 1 : 1;
-  const line = layout.row >= 6 ? 1 : 0;
   for (let r = 0; r < layout.rows; r++) {
     const [first, stop] = sourceRows(data, layout, r);
-    const y = top + r * layout.row;
-    const computed = Array.from({ length: stop - first }, (_, i) => data.rowComputed(layer.layer, first + i));
-    const some = computed.includes(true);
-    ctx.fillStyle = css(some ? theme.sequential[0]! : theme.plate);
-    ctx.fillRect(x, y, layout.cell, layout.row - line);
-    if (!some) continue;
-    if (values) {
-      const own = [...values.subarray(first, stop)].filter((v) => !Number.isNaN(v));
-      if (own.length === 0) continue;
-      const value = measure === "weight" ? Math.max(...own) : Math.min(...own);
-      ctx.fillStyle = css(shade(theme, measure === "weight" ? value / most : 1 - value));
-      ctx.fillRect(x, y, layout.cell, layout.row - line);
-      continue;
-    }
-    for (let e = 0; e < experts; e++) {
-      let code = 0;
-      for (let s = first; s < stop; s++) code = Math.max(code, codes[s * experts + e]!);
-      if (code === 0) continue;
-      ctx.fillStyle = css(layer.weighted ? shade(theme, (code - 1) / 254) : theme.ink3);
-      const left = layout.expert > 0 ? e * layout.expert : Math.floor((e * layout.cell) / experts);
-      const wide = layout.expert > 0 ? Math.max(1, layout.expert - (layout.expert >= 6 ? 1 : 0)) : 1;
-      ctx.fillRect(x + left, y, wide, layout.row - line);
+    for (let row = first; row < stop; row++) {
+      if (values) {
+        const value = measure === "weight" ? values[row]! / (data.facts.most || 1) : 1 - values[row]!;
+        if (!Number.isNaN(value)) out[r] = Math.max(out[r]!, 1 + Math.round(Math.min(1, value) * 254));
+        continue;
+      }
+      for (let e = 0; e < experts; e++) {
+        const at = r * columns + Math.floor((e * columns) / experts);
+        const code = codes[row * experts + e]!;
+        if (code > out[at]!) out[at] = code;
+      }
     }
   }
+  return out;
 }
 
 /** One bar per expert up to `most`, and the line where all would end if the work were spread evenly. */

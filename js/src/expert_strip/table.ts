@@ -23,7 +23,8 @@ export interface Table {
 /** Tokens in view at once; the overview moves the window. */
 export const WINDOW = 24;
 const ROW = 18;
-const LOAD = 64;
+/** The tallest bar of the load. */
+export const LOAD = 64;
 
 /** Which tokens are in view, so that `token` is among them. */
 export function windowAt(tokens: number, token: number | null): [number, number] {

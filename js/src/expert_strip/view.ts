@@ -12,7 +12,7 @@ import { applyTheme, sameTheme, type Theme, type ThemeChoice, watchTheme } from 
 import type { LayerFacts, Measure, StripData } from "./data";
 import { DetailView, type Status } from "./detail";
 import { columnAt, type Hit, hit, type Layout, LOAD, layoutStrip } from "./layout";
-import { drawnRow, type Look, paintOverview, shade, sourceRows } from "./paint";
+import { CellPainter, drawnRow, type Look, paintOverview, shade, sourceRows } from "./paint";
 import style from "./style.css";
 import { choiceWords, layerWords, loadWords, subtitle, tokenName } from "./words";
 
@@ -55,6 +55,7 @@ export class ExpertStripView {
   private readonly message = h("div", { class: "lt-empty", hidden: true });
   private readonly overview = h("div", { class: "lt-overview" });
   private readonly canvas = h("canvas", { role: "img" });
+  private readonly painter = new CellPainter();
   private readonly hoverRing = h("div", { class: "lt-ring lt-ring-hover", hidden: true });
   private readonly lockRing = h("div", { class: "lt-ring lt-ring-lock", hidden: true });
   private readonly focusRing = h("div", { class: "lt-ring lt-ring-focus", hidden: true });
@@ -284,7 +285,7 @@ export class ExpertStripView {
     }
     this.measure.show(state.measure);
     this.layout ??= layoutStrip(data, width);
-    paintOverview(this.canvas, data, this.layout, this.look);
+    paintOverview(this.canvas, this.painter, data, this.layout, this.look);
     this.overview.style.height = `${this.layout.height}px`;
     this.renderLegend();
     this.rings();
@@ -496,7 +497,7 @@ export class ExpertStripView {
     const target = new DOMRect(canvas.left + box.x, canvas.top + box.y, box.width, box.height);
     const show = () => {
       this.tip.element.replaceChildren(...this.explain(at, layer));
-      this.tip.show(target, [], 10);
+      this.tip.show(target, this.lockRing.hidden ? [] : [this.lockRing.getBoundingClientRect()], 10);
     };
     if (this.tip.shown) show();
     else this.delay.start(80, show);
@@ -603,8 +604,10 @@ export class ExpertStripView {
     const path = event.composedPath();
     if (!path.includes(this.root) || event.isComposing || this.data.facts.message !== "") return;
     const target = path[0] as HTMLElement;
-    const mine = target === this.twin.element && !event.altKey && !event.ctrlKey && !event.metaKey;
-    const used = event.key === "Escape" ? this.free() : mine && this.step(event);
+    const plain = !event.altKey && !event.ctrlKey && !event.metaKey;
+    const overview = plain && target === this.twin.element && this.step(event);
+    const table = plain && target === this.detail.focusable && this.detail.key(event);
+    const used = event.key === "Escape" ? this.free() : overview || table;
     const native = target instanceof HTMLButtonElement && (event.key === "Enter" || event.key === " ");
     if (used) event.preventDefault();
     if (used || native || target instanceof HTMLSelectElement) event.stopPropagation();
