@@ -398,7 +398,8 @@ class _Reader:
         if n_dims > _MAX_DIMS:
             raise self._damaged(f"tensor {name!r:.80} claims {n_dims} dimensions, at most {_MAX_DIMS} are allowed")
         form = struct.Struct(f"<{n_dims}QIQ")
-        *shape, code, offset = form.unpack_from(self.window, self._take(form.size, f"tensor {name!r:.80}"))
+        begin = self._take(form.size, f"tensor {name!r:.80}")  # before the window is looked at: this may move it
+        *shape, code, offset = form.unpack_from(self.window, begin)
         if math.prod(shape) >= 1 << 62 or max(shape, default=0) >= 1 << 62:
             raise self._damaged(f"tensor {name!r:.80} claims the impossible shape {tuple(shape)}")
         if offset % alignment:

@@ -426,3 +426,13 @@ def test_folder_of_another_user_says_which_and_whose(another_user):
     another_user.chmod(0o700)
     os.seteuid(65534)
     assert f"{another_user} belongs to root" in refusal(path)
+
+
+@pytest.mark.parametrize("text", [20, 40])
+def test_a_tensor_table_longer_than_a_window_reads_as_the_reference_reader_does(tmp_path, text):
+    """Entries lie across the ends of what is read at once, wherever these are."""
+    tensors = [(f"blk.{i}.ffn_down.{'x' * (i % 7)}.weight", (32,), 0, 128) for i in range(24_000)]
+    path = tmp_path / "long.gguf"
+    path.write_bytes(make.gguf({"general.architecture": "llama", "general.name": "n" * text}, tensors))
+    header = read_header(path)
+    assert [(t.name, t.shape) for t in header.tensors] == [(name, shape) for name, shape, *_ in tensors]
