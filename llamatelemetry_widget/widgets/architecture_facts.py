@@ -45,7 +45,8 @@ class Table:
         self._places: dict[Any, int] = {}
 
     def __call__(self, value: Any) -> int:
-        return self._places.setdefault(value, len(self._places))
+        at = self._places.get(value)
+        return self._places.setdefault(value, len(self._places)) if at is None else at
 
     @property
     def values(self) -> list[Any]:
@@ -91,17 +92,18 @@ def columns(tree: ModelTree, tables: Tables) -> Columns:
     nodes: list[tuple[int, ...]] = []
     leaves: list[tuple[float, ...]] = []
     names: list[str] = []
-    strings = tables.strings
+    strings, kinds = tables.strings, {kind: at for at, kind in enumerate(KINDS)}
     stack = [(tree.root, -1)]
     while stack:
         node, parent = stack.pop()
-        at = len(nodes)
-        layer, head = (-1 if value is None else value for value in (node.layer, node.head))
-        nodes.append((parent, strings(node.name), KINDS.index(node.kind), layer, head, strings(node.note)))
-        if not node.children and node.kind in ("header", "tensor", "padding"):
+        at, layer, head = len(nodes), node.layer, node.head
+        numbers = (-1 if layer is None else layer, -1 if head is None else head)
+        nodes.append((parent, strings(node.name), kinds[node.kind], *numbers, strings(node.note)))
+        if node.children:
+            stack.extend([(child, at) for child in reversed(in_order(node))])
+        elif node.kind in ("tensor", "header", "padding"):
             leaves.append((at, *_leaf(node, tables)))
             names.append(node.tensor.name if node.tensor else "")
-        stack.extend((child, at) for child in reversed(in_order(node)))
     return Columns(_table(nodes, 6, np.int32), _table(leaves, 7, np.float64), names)
 
 

@@ -300,8 +300,9 @@ function countFree(graph: GraphData): number {
 }
 
 function edge(from: Box, to: Box, step: number): SVGElement {
-  const [x1, y1] = [from.column * (WIDTH + GAP) + WIDTH, from.row * (HEIGHT + ROW_GAP) + HEIGHT / 2];
-  const [x2, y2] = [to.column * step, to.row * (HEIGHT + ROW_GAP) + HEIGHT / 2];
+  const middle = (box: Box) => box.row * (HEIGHT + ROW_GAP) + HEIGHT / 2;
+  const [x1, y1] = [(from.column + 1) * step - GAP, middle(from)];
+  const [x2, y2] = [to.column * step, middle(to)];
   const bend = Math.min(GAP, (x2 - x1) / 2);
   // What skips columns runs above or below the boxes between, in the gap of rows.
   const lane = to.column - from.column > 1 ? Math.max(y1, y2) + HEIGHT / 2 + ROW_GAP / 2 : null;
