@@ -108,7 +108,7 @@ export class PlatesView {
     planes.forEach((plane, i) => {
       if (plane) this.paint(data, this.plates[i]!, plane, i, limit, look);
     });
-    this.titles(data, pair);
+    this.titles(data, pair, look.narrow || result.difference === null ? LEAST_WIDTH : 0);
     this.legends(limit, look);
     for (const { cross, geometry } of this.plates) cross.choose(geometry, this.within(geometry, cell));
     if (cell) this.showTwin(cell);
@@ -260,7 +260,7 @@ export class PlatesView {
     plate.canvas.setAttribute("aria-label", `${names[at]}. ${cell ? (this.say(...cell) ?? "") : ""}`);
   }
 
-  private titles(data: ComparisonData, { left, right }: Pair): void {
+  private titles(data: ComparisonData, { left, right }: Pair, least: number): void {
     const two = data.facts.sides.length === 2;
     const what = (side: 0 | 1, head: HeadId) => {
       const more = two ? data.side(side).label : data.name(side, head);
@@ -271,8 +271,7 @@ export class PlatesView {
     b.title.replaceChildren(h("b", {}, "B"), h("bdi", {}, what(1, right)));
     d.title.replaceChildren(h("b", {}, "B \u2212 A"), h("span", {}, "difference of the weights"));
     for (const { title, legend, geometry } of this.plates)
-      title.style.maxWidth =
-        legend.style.maxWidth = `${Math.max(LEAST_WIDTH, (geometry?.width ?? 0) - 12)}px`;
+      title.style.maxWidth = legend.style.maxWidth = `${Math.max(least, (geometry?.width ?? 0) - 12)}px`;
   }
 
   private legends(limit: number, look: PlatesLook): void {

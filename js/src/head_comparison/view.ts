@@ -49,6 +49,8 @@ type Status =
   | { kind: "no-kernel" }
   | { kind: "error"; words: string };
 
+/** The square of all heads is at most this wide where the map stands beside it. */
+const SQUARE = 480;
 const LIST = { wide: 8, middle: 6, narrow: 6 } as const;
 
 export class HeadComparisonView {
@@ -434,15 +436,12 @@ export class HeadComparisonView {
     const map = data.map(state.measure, state.left, state.right);
     const heads = mode === "heads";
     this.over.classList.toggle("lt-with-clusters", heads);
-    const right =
-      size === "wide" ? (heads ? width - 24 - Math.min(470, Math.round(width * 0.44)) : width) : width;
-    if (heads)
-      this.clusters.show(data, this.pair, {
-        theme,
-        ratio,
-        width: size === "wide" ? Math.round(width * 0.44) : width,
-      });
-    const listed = size === "wide" && !heads ? 330 : 0;
+    const wide = size === "wide";
+    const square = wide ? Math.min(SQUARE, Math.round(width * 0.44)) : width;
+    const right = wide && heads ? width - square - 24 : width;
+    this.over.style.gridTemplateColumns = wide && heads ? `${square}px minmax(0, 1fr)` : "minmax(0, 1fr)";
+    if (heads) this.clusters.show(data, this.pair, { theme, ratio, width: square });
+    const listed = wide && !heads ? 330 : 0;
     const none = data.facts.how === "nothing";
     const what = heads
       ? `Overlap with ${headName(state.left)}`
