@@ -102,7 +102,7 @@ export class ExpertStripView {
       token: (token) => this.choose({ token, expert: null }),
       layer: (layer) => this.choose({ layer, expert: null }),
       expert: (expert) => this.choose({ expert }),
-      retry: () => this.fetch(true),
+      retry: () => this.need(true),
     });
     this.controls = h("div", { class: "lt-controls" }, this.measure.element, hints());
     this.overview.append(
@@ -143,7 +143,7 @@ export class ExpertStripView {
     const observer = new ResizeObserver(() => this.resize());
     observer.observe(root);
     cleanup.add(() => observer.disconnect());
-    this.fetch(false);
+    this.need(false);
     this.resize();
   }
 
@@ -151,7 +151,7 @@ export class ExpertStripView {
   setData(data: StripData): void {
     this.data = data;
     this.asked = null;
-    this.fetch(false);
+    this.need(false);
     this.layout = null;
     this.frame.ask();
   }
@@ -161,7 +161,7 @@ export class ExpertStripView {
     const before = this.state;
     this.state = state;
     if (state.theme !== before.theme) this.theme = applyTheme(this.root, state.theme);
-    this.fetch(false);
+    this.need(false);
     this.frame.ask();
   }
 
@@ -184,7 +184,7 @@ export class ExpertStripView {
   // ---------------------------------------------------------------------- exact routing
 
   /** Sees that the locked layer and token are here. */
-  private fetch(again: boolean): void {
+  private need(again: boolean): void {
     const { layer, token } = this.state;
     if (
       token !== null &&
