@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 NAME = "llamatelemetry"
 VIEWS = ("attention",)
-COMMANDS = ("models", "open", "close", "help")
+COMMANDS = ("models", "open", "architecture", "close", "help")
 FLASH = ("auto", "on", "off")
 INTO = "_trace"
 _QUICK_SECONDS = 0.3  # a run this short shows its result at once, without a widget that fills in
@@ -38,6 +38,7 @@ HELP = f"""\
     Without --model: the model opened last, else $LLAMATELEMETRY_MODEL, else the smallest installed of the catalogue.
 %{NAME} models          every model that is found on this machine
 %{NAME} open NAME       open a model: a path, a name of the table, hf:owner/repo[/file], ollama:name[:tag]
+%{NAME} architecture [NAME]    every tensor and every byte of a model; without NAME of the default one
 %{NAME} close [NAME]    end the worker of a model, or of all
 %{NAME} help            this text
 
@@ -141,7 +142,7 @@ class Magics:
         return self._short_errors(self._draw, arguments, self._typed(cell))
 
     def line(self, line: str) -> Any:
-        """`%llamatelemetry`: list, open and close models."""
+        """`%llamatelemetry`: list, open, show and close models."""
         arguments = _line_options().parse_args(_words(line))
         _known(arguments.command, COMMANDS, "command")
         return self._short_errors(getattr(self, f"_{arguments.command}"), arguments.name)
@@ -169,6 +170,11 @@ class Magics:
         if name is None:
             raise _usage_error(f"say which model: %{NAME} open NAME (%{NAME} models lists them)")
         return self._model(name)
+
+    def _architecture(self, name: str | None) -> Any:
+        from .widgets.architecture_tree import ArchitectureTree
+
+        return ArchitectureTree(self._model(name))
 
     def _close(self, name: str | None) -> None:
         if name is not None and name not in self._opened:
@@ -301,7 +307,9 @@ class Magics:
         if not is_cell:
             if not before:
                 return list(COMMANDS)
-            return _model_names() if before == ["open"] else list(self._opened) if before == ["close"] else []
+            if before in (["open"], ["architecture"]):
+                return _model_names()
+            return list(self._opened) if before == ["close"] else []
         if last == "--model":
             return _model_names()
         values = {"--flash": list(FLASH), "--layers": ["all"], "--predict": ["16", "64"], "--into": [INTO]}

@@ -83,6 +83,13 @@ function rows<T extends Int32Array | Float64Array>(all: T, count: number): T[] {
   return Array.from({ length: count }, (_, i) => all.subarray(i * length, (i + 1) * length) as T);
 }
 
+/** What one quant type has of some leaves. */
+export interface Share {
+  readonly type: number;
+  readonly bytes: number;
+  readonly count: number;
+}
+
 export class TreeData {
   readonly count: number;
   readonly parent: Int32Array;
@@ -116,6 +123,7 @@ export class TreeData {
   private readonly shapeWeights: Float64Array;
   private signatures: Int32Array | null = null;
   private haystack: string[] | null = null;
+  private readonly mixes = new Map<number, readonly Share[]>();
 
   constructor(
     readonly facts: Facts,
@@ -233,7 +241,17 @@ export class TreeData {
   }
 
   /** Bytes of each type among the leaves [first, end), the largest first. */
-  mix(first: number, end: number): { type: number; bytes: number; count: number }[] {
+  mix(first: number, end: number): readonly Share[] {
+    const key = first * (this.leaves + 1) + end;
+    let own = this.mixes.get(key);
+    if (!own) {
+      own = this.mixOf(first, end);
+      this.mixes.set(key, own);
+    }
+    return own;
+  }
+
+  private mixOf(first: number, end: number): Share[] {
     const found = new Map<number, { type: number; bytes: number; count: number }>();
     for (let leaf = first; leaf < end; leaf++) {
       const type = this.leafType[leaf]!;

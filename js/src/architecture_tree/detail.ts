@@ -190,7 +190,7 @@ function mixWords(data: TreeData, first: number, end: number, theme: Theme): HTM
 
 /** Bytes by quant type: one bar, a label under each part that has room for it, the rest counted. */
 export function typeBar(data: TreeData, theme: Theme, width: number): HTMLElement {
-  const mix = data.mix(0, data.leaves).sort((a, b) => place(data, a.type) - place(data, b.type));
+  const mix = [...data.mix(0, data.leaves)].sort((a, b) => place(data, a.type) - place(data, b.type));
   const total = mix.reduce((sum, own) => sum + own.bytes, 0);
   const bar = h("div", { class: "lt-at-types-bar" });
   const labels = h("div", { class: "lt-at-types-labels" });
@@ -240,7 +240,7 @@ export function textureWords(data: TreeData): string {
 /** One type and how many tensors have it, as a small square and words. */
 export function typeCounts(data: TreeData, theme: Theme): HTMLElement {
   const e = h("div", { class: "lt-at-counts" });
-  for (const own of data.mix(0, data.leaves).sort((a, b) => b.count - a.count)) {
+  for (const own of [...data.mix(0, data.leaves)].sort((a, b) => b.count - a.count)) {
     const square = h("i", {});
     square.style.background = `rgb(${typeColour(data.facts.types[own.type]!, theme).map(Math.round).join(",")})`;
     e.append(h("span", {}, square, `${data.facts.types[own.type]!.name} ${count(own.count)}`));
