@@ -118,7 +118,7 @@ export class StagesView {
     this.element.hidden = false;
     this.title.textContent = `${NUMBERS[replay.stages.length] ?? replay.stages.length} stages`;
     this.draw();
-    if (other && isLarge(replay)) this.fetch(replay, look.head);
+    if (other && isLarge(replay)) this.bring(replay, look.head);
   }
 
   /** Marks the cell that is pointed at, here or in the large matrix, and reads it out. */
@@ -286,7 +286,7 @@ export class StagesView {
   }
 
   /** Asks for a large head's pictures one after another, and draws each when it comes. */
-  private async fetch(replay: Replay, head: Head): Promise<void> {
+  private async bring(replay: Replay, head: Head): Promise<void> {
     const size: Cell = [Math.min(TILE, replay.rows), Math.min(TILE, replay.keys)];
     for (const stage of replay.stages) {
       const tile = await this.events.tile(head, replay, stage, size).catch(() => null);

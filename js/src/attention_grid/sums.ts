@@ -170,7 +170,7 @@ export class SumsView {
     if (key === this.asked) return false;
     this.asked = key;
     const run = () => {
-      for (const direction of DIRECTIONS) void this.fetch(key, direction, heads);
+      for (const direction of DIRECTIONS) void this.bring(key, direction, heads);
     };
     this.pause.stop();
     if (scope === "head") run();
@@ -178,7 +178,7 @@ export class SumsView {
     return true;
   }
 
-  private async fetch(key: string, direction: Direction, heads: Pairs): Promise<void> {
+  private async bring(key: string, direction: Direction, heads: Pairs): Promise<void> {
     const put = (result: Float32Array | string) => {
       if (this.asked !== key) return;
       this.results[direction] = result;

@@ -105,7 +105,7 @@ export class Pictures {
     if (this.asked.has(key) || (this.asked.size > 0 && !sameView(view, whole))) return;
     this.asked.add(key);
     const { tokens } = this;
-    this.fetch(wanted)
+    this.bring(wanted)
       .then(
         (tile) => {
           if (tokens === this.tokens) this.keep(key, { head: head.index, view, tile, picture: null });
@@ -119,7 +119,7 @@ export class Pictures {
   }
 
   /** From the kernel; computed here, slice by slice, where it does not answer or has other things to do. */
-  private fetch({ head, replay, view, pixels }: Wanted): Promise<Matrix> {
+  private bring({ head, replay, view, pixels }: Wanted): Promise<Matrix> {
     const keys = others(view);
     const asked = this.tile(head.layer, head.head, "softmax", view.rows, keys, pixels);
     if (!replay) return asked;
