@@ -344,7 +344,7 @@ describe("the large view", () => {
 
   test("the pointer reads the exact maximum of the tokens under it, and says which they are", async () => {
     const { pointer, events, plate, g } = setUp();
-    const [x, y] = [g().left + 100.5, g().top + 300.5];
+    const [x, y] = [g().left + 100, g().top + 300];
     const block = blockAt(g(), x, y)!;
     let best = [0, 0, -1];
     for (let i = block.rows[0]; i < block.rows[1]; i++)

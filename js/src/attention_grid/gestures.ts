@@ -36,6 +36,8 @@ export class Gestures {
     const { canvas } = host;
     cleanup.on<WheelEvent>(canvas, "wheel", (e) => this.wheel(e), { passive: false });
     cleanup.on<PointerEvent>(canvas, "pointerdown", (e) => this.press(e));
+    // The host's selection stays as it is.
+    cleanup.on<MouseEvent>(canvas, "mousedown", (e) => e.shiftKey && e.preventDefault());
     cleanup.on<PointerEvent>(canvas, "pointermove", (e) => this.move(e));
     cleanup.on<PointerEvent>(canvas, "pointerup", (e) => this.release(e));
     cleanup.on(canvas, "pointercancel", () => this.stop());
@@ -47,11 +49,11 @@ export class Gestures {
     return this.moving || performance.now() - this.ended < 50;
   }
 
-  /** A place of the canvas, as the geometry counts. */
+  /** A place of the canvas, as the geometry counts; in whole pixels, as clicks come, so that all events agree. */
   point(e: MouseEvent): Point {
     const box = this.host.canvas.getBoundingClientRect();
     const scale = (this.host.geometry()?.width ?? box.width) / (box.width || 1);
-    return [(e.clientX - box.left) * scale, (e.clientY - box.top) * scale];
+    return [(Math.floor(e.clientX) - box.left) * scale, (Math.floor(e.clientY) - box.top) * scale];
   }
 
   /** Gives up what is being dragged; true when there was something. */
@@ -90,7 +92,6 @@ export class Gestures {
     const g = this.host.geometry();
     if (!g || !blockAt(g, ...at)) return;
     this.start = { at, view: this.host.view(), brush: e.shiftKey };
-    if (e.shiftKey) e.preventDefault();
   }
 
   private move(e: PointerEvent): void {

@@ -460,8 +460,10 @@ export class Plate {
   }
 
   private click(e: MouseEvent): void {
-    const at = this.gestures.dragging ? null : this.at(e);
-    if (at || this.label(e)) this.twin.element.focus({ preventScroll: true });
+    const { dragging } = this.gestures;
+    const at = dragging ? null : this.at(e);
+    // Also after a drag: Esc goes back from what was brushed.
+    if (dragging || at || this.label(e)) this.twin.element.focus({ preventScroll: true });
     if (at) this.events.choose([...at.cell]);
   }
 
