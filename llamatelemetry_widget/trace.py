@@ -68,6 +68,7 @@ class AttentionRecord:
     reduced: Reduced | None = None
     difference: Array | None = None
     tolerance: float = 0.0
+    kind: tuple[Scoring, tuple[str, int | None]] | None = None  # of the mask, and the scoring that it was read from
 
 
 @dataclass(frozen=True)
@@ -250,9 +251,16 @@ class Trace:
         record = self._attention.get((part, layer))
         if record is None:
             return LayerFacts(layer, "none", self._without.get(layer, "no attention captured in this layer"))
-        mask = record.scoring.mask if record.scoring is not None else None
-        kind, window = _mask_kind(mask, record)
+        kind, window = self._mask_kind(record)
         return LayerFacts(layer, "attention", "", record.heads, record.kv_heads, window, kind)
+
+    def _mask_kind(self, record: AttentionRecord) -> tuple[str, int | None]:
+        """Kind and window of a layer's mask, read once: many ask, and of all layers at a time."""
+        if record.scoring is None:
+            return _mask_kind(None, record)
+        if record.kind is None or record.kind[0] is not record.scoring:
+            record.kind = record.scoring, _mask_kind(record.scoring.mask, record)
+        return record.kind[1]
 
     def attention(
         self, layer: int, head: int, stage: str = "softmax", rows: slice | None = None, part: str | None = None
