@@ -20,18 +20,19 @@ from .engine.generation import Generation
 from .engine.operators import OperatorGraph, operator_graph
 from .engine.running import RunningTrace, TraceEvent
 from .engine.sizing import Fit, fit
-from .engine.wire import Message
+from .engine.wire import Message, SharedBlock
 from .errors import CaptureUnavailable, LlamaTelemetryError, ModelFileError, PromptTooLong
 from .models.find import resolve
 from .models.header import read_header
 from .models.info import ModelInfo, model_info
 from .models.tree import ModelTree, TreeNode, model_tree
-from .trace import Trace
+from .trace import Trace, display_token
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Array = np.ndarray[Any, Any]
+_POOLING = {1: "mean", 2: "first", 3: "last"}  # llama.cpp's pooling types
 Prompt = str | bytes | Sequence[int] | Sequence[Mapping[str, str]]
 What = Literal["attention", "hidden", "outputs", "experts"]
 EVERYTHING: tuple[What, ...] = ("attention", "hidden", "outputs", "experts")
@@ -498,6 +499,144 @@ class Model:
         )
         facts = {"model": self.info.name, "quant_type": self.info.quant_type, "repeats": int(repeats)}
         return operator_graph(answer, {**facts, "device": self._engine.facts["device"]})
+
+    @cached_property
+    def token_list(self) -> tuple[list[bytes], list[str]]:
+        """The whole vocabulary: exact bytes of every token, and its kind (as in `Trace.token_kinds`)."""
+        answer = self._request({"do": "vocabulary"})
+        data, ends = answer["pieces"].tobytes(), np.cumsum(answer["lengths"]).tolist()
+        pieces = [data[a:b] for a, b in zip([0, *ends], ends, strict=False)]
+        return pieces, [answer["names"][kind] for kind in answer["kinds"].tolist()]
+
+    def embeddings(
+        self,
+        what: Sequence[int] | Sequence[str] | None = None,
+        *,
+        matrix: Literal["input", "output"] = "input",
+        layer: int | None = None,
+        pooling: Literal["mean", "last", "first"] | None = None,
+    ) -> Array:
+        """Vectors of tokens, or of texts.
+
+        Parameters
+        ----------
+        what : sequence of int or of str, optional
+            Token ids: rows of a matrix, expanded from its quant type by ggml. None: the whole vocabulary. Texts: one
+            vector each.
+        matrix : {"input", "output"}
+            The token embedding, or the output matrix (the same where the file stores one for both).
+        layer : int, optional
+            Of texts: pool the residual stream after this layer. By default the mean of their token embeddings; of
+            BERT-type models the last layer with the model's own pooling, which is their sentence embedding.
+        pooling : {"mean", "last", "first"}, optional
+            How a text's tokens become one vector; "mean" by default.
+
+        Returns
+        -------
+        ndarray of float32, shape (n, width)
+
+        Raises
+        ------
+        LlamaTelemetryError
+            There is no such token, matrix or text.
+        """
+        if what is not None and len(what) and isinstance(what[0], str):
+            return np.stack([self._text_vector(str(text), matrix, layer, pooling) for text in what])
+        ids = None if what is None else np.asarray([int(i) for i in what], np.int32)
+        where = self._stored(self._matrix(matrix))
+        count = where["n_weights"] // where["width"]
+        if ids is not None and (ids < 0).any() | (ids >= count).any():
+            raise LlamaTelemetryError(f"a token id is outside the vocabulary of {count} tokens")
+        found: list[SharedBlock] = []
+        answer = self._request(
+            {"do": "embeddings", "tensor": where, **({} if ids is None else {"ids": ids})},
+            lambda message: found.append(SharedBlock(message["size"], message["fd"])),
+        )
+        return found[0].array(0, "<f4", tuple(answer["shape"]))
+
+    def neighbours(
+        self, what: int | str | Array, k: int = 10, *, matrix: Literal["input", "output"] = "input"
+    ) -> pd.DataFrame:
+        """The tokens whose embedding is nearest by cosine, exactly, in all dimensions.
+
+        Parameters
+        ----------
+        what : int, str or ndarray
+            A token id, a text (the mean of its tokens), or vectors, float (width,) or (n, width).
+        k : int
+            How many.
+        matrix : {"input", "output"}
+
+        Returns
+        -------
+        DataFrame
+            ``query`` (row of `what`), ``rank`` from 1, ``id``, ``token``, ``cosine``. A token that is asked for is
+            not its own neighbour.
+        """
+        import pandas as pd
+
+        own: int | None = None
+        if isinstance(what, str):
+            ids = self.tokenize(what, add_special=False)
+            own = ids[0] if len(ids) == 1 else None
+            vectors = self.embeddings([what], matrix=matrix)
+        elif isinstance(what, (int, np.integer)):
+            own, vectors = int(what), self.embeddings([int(what)], matrix=matrix)
+        else:
+            vectors = np.atleast_2d(np.asarray(what, np.float32))
+        if not np.isfinite(vectors).all() or (np.linalg.norm(vectors, axis=1) == 0).any():
+            raise LlamaTelemetryError(
+                "a vector of zeros, or one that is not finite, has no direction and no neighbours"
+            )
+        where = self._stored(self._matrix(matrix))
+        if vectors.shape[1] != where["width"]:
+            raise LlamaTelemetryError(f"these vectors have {vectors.shape[1]} numbers, the matrix has {where['width']}")
+        most = min(k + 1, where["n_weights"] // where["width"])
+        answer = self._request({"do": "neighbours", "tensor": where, "queries": vectors, "k": most})
+        rows = []
+        for query, (ids, cosines) in enumerate(zip(answer["ids"], answer["cosines"], strict=True)):
+            pairs = [(int(i), float(c)) for i, c in zip(ids, cosines, strict=True) if i != own][:k]
+            pieces = self.token_bytes([i for i, _ in pairs])
+            for rank, ((i, cosine), piece) in enumerate(zip(pairs, pieces, strict=True), 1):
+                rows.append((query, rank, i, display_token(piece), cosine))
+        frame: pd.DataFrame = pd.DataFrame(rows, columns=["query", "rank", "id", "token", "cosine"])
+        return frame
+
+    def _matrix(self, which: str) -> str:
+        """Name of the token embedding or of the output matrix."""
+        names = {n.tensor.name for n in self.tree.root.tensors if n.tensor is not None}
+        wanted = {"input": ("token_embd.weight",), "output": ("output.weight", "token_embd.weight")}
+        if which not in wanted:
+            raise LlamaTelemetryError(f"matrix {which!r} does not exist: choose input or output")
+        found = next((name for name in wanted[which] if name in names), None)
+        if found is None:
+            raise LlamaTelemetryError(f"this model has no {which} matrix: model.tree.nodes lists its tensors")
+        return found
+
+    def _text_vector(
+        self, text: str, matrix: Literal["input", "output"], layer: int | None, pooling: str | None
+    ) -> Array:
+        """float32 (width,) of one text."""
+        own = self.info.metadata.get(f"{self.info.architecture}.pooling_type")
+        if layer is None and own is None:
+            rows = self.embeddings(self._ids_of(text), matrix=matrix)
+        else:
+            last = (self.info.n_layers or 1) - 1
+            layer = last if layer is None else layer
+            pooling = pooling or (_POOLING.get(int(own), "mean") if own is not None and layer == last else "mean")
+            every: Literal["last", "all"] = "all" if layer == last and own is None else "last"
+            hidden: tuple[What, ...] = ("hidden",)
+            rows = self.trace(text, [layer], capture=hidden, logits=every, progress=False).hidden(layer)
+        if pooling not in (None, "mean", "last", "first"):
+            raise LlamaTelemetryError(f"pooling {pooling!r} does not exist: choose mean, last or first")
+        picked = {"last": rows[-1], "first": rows[0]}.get(pooling or "mean")
+        return np.asarray(rows.mean(0) if picked is None else picked, np.float32)
+
+    def _ids_of(self, text: str) -> list[int]:
+        ids = self.tokenize(text, add_special=False)
+        if not ids:
+            raise LlamaTelemetryError(f"the text {text!r} has no tokens, so it has no vector")
+        return ids
 
     def tensor_stats(self, name: str) -> dict[str, Any]:
         """What the weights of one tensor are, expanded from its quant type in the worker.

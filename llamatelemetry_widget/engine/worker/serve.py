@@ -13,13 +13,16 @@ import socket
 import threading
 from typing import Any
 
+import numpy as np
+
 from ... import errors
-from ..wire import Disconnected, Message, Wire
+from ..wire import Disconnected, Message, SharedBlock, Wire
 from . import ggml
 from .generate import Generate
 from .llama import Llama, quiet_log
 from .operators import GraphRun
 from .run import Run, template
+from .vectors import Neighbours, fill_rows
 from .weights import tensor_stats, weight_error
 
 
@@ -40,6 +43,7 @@ class Worker:
         self._current = 0  # the run being answered
         self._cancelled = -1  # the latest run that the kernel wants stopped
         self._llama: Llama | None = None
+        self._neighbours: tuple[tuple[str, int], Neighbours] | None = None
         self._log = quiet_log()
 
     def serve(self) -> None:
@@ -140,6 +144,35 @@ class Worker:
             found.append(weight_error(a, b, self._stopped))
             send({"kind": "progress", "stage": "weights", "done": done, "total": len(request["pairs"])})
         return {"errors": found}
+
+    def _do_embeddings(self, request: Message, send: Any) -> dict[str, Any]:
+        where, ids = request["tensor"], request.get("ids")
+        count = int(where["n_weights"]) // int(where["width"]) if ids is None else len(ids)
+        block = SharedBlock(4 * count * int(where["width"]))
+        fill_rows(where, ids, block.array(0, "<f4", (count, int(where["width"]))), self._stopped)
+        send({"kind": "block", "size": block.size}, block.fd)
+        block.release()
+        return {"shape": [count, int(where["width"])]}
+
+    def _do_neighbours(self, request: Message, _send: Any) -> dict[str, Any]:
+        where = request["tensor"]
+        key = where["path"], where["offset"]
+        if self._neighbours is None or self._neighbours[0] != key:
+            self._neighbours = None  # the memory of the other matrix first
+            self._neighbours = key, Neighbours(where, self._stopped)
+        found = [self._neighbours[1].nearest(query, request["k"]) for query in request["queries"]]
+        return {"ids": np.stack([ids for ids, _ in found]), "cosines": np.stack([cosines for _, cosines in found])}
+
+    def _do_vocabulary(self, _request: Message, _send: Any) -> dict[str, Any]:
+        model = self._model()
+        pieces, kinds = model.pieces(range(model.n_vocab))
+        names = sorted(set(kinds))
+        return {
+            "pieces": np.frombuffer(b"".join(pieces), np.uint8),
+            "lengths": np.array([len(piece) for piece in pieces], np.int32),
+            "kinds": np.array([names.index(kind) for kind in kinds], np.uint8),
+            "names": names,
+        }
 
     def _do_generate(self, request: Message, send: Any) -> None:
         Generate(self._model(), request, send, self._stopped)()
