@@ -1,63 +1,216 @@
-"""Make the pictures of the documentation: the grid of the lighthouse prompt, as an exported page shows it.
+"""Make the pictures of the documentation: widgets as exported pages show them, on real runs of the embedded models.
 
-In: the embedded model, Chromium. Out: docs/images/attention-grid.png and attention-grid-dark.png, 1100 px at two pixels
-per px, in 256 colours.
+In: the embedded models, Chromium; names of pictures, or none for all. Out: docs/images/*.png, 1100 px wide at two
+pixels per px, in 256 colours.
 """
 
 from __future__ import annotations
 
 import io
+import pydoc_data.topics
 import shutil
+import sys
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import llamatelemetry_widget as lt
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs" / "images"
+ZOO = ROOT / "tests" / "data" / "zoo" / "models"
 WIDTH, HEIGHT, RATIO = 1100, 1300, 2
+MOTION = 600  # ms: longer than any of the widgets' motions
+SLOWLY = 120_000  # ms at most: an exported page computes the pictures of 4096 x 4096 cells itself
 PROMPT = (
     "The old lighthouse keeper lit the lamp at dusk, while the sea was calm. "
     "Every night the old lighthouse keeper lit the"
 )
+FACT = "The lighthouse of Skerryvore was built by Alan Stevenson in 1844.\n\n"
+QUESTION = "\n\nThe lighthouse of Skerryvore was built by"
+LONG = 4096
+
+Picture = Callable[[Any], Iterator[tuple[str, bytes]]]
+
+
+def grids(browser: Any) -> Iterator[tuple[str, bytes]]:
+    """All heads of the lighthouse prompt, filtered and light, unfiltered and dark; and its stages."""
+    for name, look in (
+        ("attention-grid", {"theme": "light", "filter": {"induction": [0.1, None]}}),
+        ("attention-grid-dark", {"theme": "dark"}),
+    ):
+        with opened(browser, induction(lighthouse(), **look)) as page:
+            yield name, page.locator(".lt-ag").screenshot()
+
+
+def stages(browser: Any) -> Iterator[tuple[str, bytes]]:
+    """Stages and vectors of SmolLM2; the stages of a Gemma 2, which has a soft cap and a window."""
+    with opened(browser, induction(lighthouse(), theme="light")) as page:
+        yield "attention-stages", around(page, ".lt-stages", ".lt-vectors")
+    with lt.open_model(ZOO / "gemma2.gguf") as model:
+        trace = model.trace(list(range(5, 69)))
+    with opened(browser, at_last(trace, 0, 0, theme="light")) as page:
+        yield "attention-stages-cap", around(page, ".lt-stages")
+
+
+def sums(browser: Any) -> Iterator[tuple[str, bytes]]:
+    """Where three tokens look together, and who looks at them."""
+    grid = induction(lighthouse(), theme="light")
+    grid.selected_tokens = [23, 6, 5, 4]
+    with opened(browser, grid) as page:
+        yield "attention-sums", around(page, ".lt-sums")
+
+
+def long_prompts(browser: Any) -> Iterator[tuple[str, bytes]]:
+    """A head of 4096 tokens, and a part of it."""
+    with opened(browser, finder(needle(), theme="light")) as page:
+        page.locator(".lt-waiting").first.wait_for(state="detached", timeout=SLOWLY)
+        yield "attention-long", page.locator(".lt-detail").screenshot()
+        page.locator(".lt-matrix [tabindex='0']").first.focus()
+        for _ in range(8):
+            page.keyboard.press("+")
+        page.wait_for_timeout(MOTION)
+        yield "attention-zoomed", around(page, ".lt-left")
+
+
+def generation(browser: Any) -> Iterator[tuple[str, bytes]]:
+    """What a model wrote, one step back from its end."""
+    with lt.open_model("smollm2") as model:
+        written = model.generate(PROMPT, max_tokens=24)
+        for _ in written:
+            pass
+    grid = lt.AttentionGrid(written.trace, theme="light")
+    grid.select(17, 5)
+    with opened(browser, grid) as page:
+        page.get_by_role("button", name="Back").click()
+        page.wait_for_timeout(MOTION)
+        yield "attention-generation", page.locator(".lt-ag").screenshot()
+
+
+def comparison(browser: Any) -> Iterator[tuple[str, bytes]]:
+    """What another word in the prompt changes, over all heads; and two induction heads beside each other."""
+    with lt.open_model("smollm2") as model:
+        other = model.trace(PROMPT.replace("lighthouse", "museum"))
+    for name, widget in (
+        ("head-comparison", lt.HeadComparison(lighthouse(), other, theme="light")),
+        ("head-comparison-heads-dark", lt.HeadComparison(lighthouse(), a=(17, 5), b=(17, 4), theme="dark")),
+    ):
+        with opened(browser, widget) as page:
+            yield name, page.locator(".lt-root").screenshot()
+
+
+def experts(browser: Any) -> Iterator[tuple[str, bytes]]:
+    """The routing of the suite's tiny mixture of experts."""
+    with lt.open_model(ZOO / "qwen3moe.gguf") as model:
+        trace = model.trace(list(range(40, 80)), logits="all")
+    strip = lt.ExpertStrip(trace, theme="light", selected_layer=1, selected_tokens=[9])
+    with opened(browser, strip) as page:
+        yield "expert-strip", page.locator(".lt-root").screenshot()
+
+
+PICTURES: dict[str, Picture] = {
+    "grids": grids,
+    "stages": stages,
+    "sums": sums,
+    "long": long_prompts,
+    "generation": generation,
+    "comparison": comparison,
+    "experts": experts,
+}
 
 
 def main() -> None:
     from playwright.sync_api import sync_playwright
 
-    with lt.open_model("smollm2") as model:
-        trace = model.trace(PROMPT)
-    layer, head = (int(n) for n in trace.head_stats.nlargest(1, "induction")[["layer", "head"]].iloc[0])
-    last = len(trace.tokens) - 1
-    key = int(trace.attention(layer, head)[last].argmax())
-    looks = {
-        "attention-grid": {"theme": "light", "filter": {"induction": [0.1, None]}},
-        "attention-grid-dark": {"theme": "dark"},
-    }
     IMAGES.mkdir(parents=True, exist_ok=True)
-    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
+    with sync_playwright() as playwright:
         path = shutil.which("chromium") or shutil.which("chromium-browser")
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        context = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT}, device_scale_factor=RATIO)
-        for name, look in looks.items():
-            grid = lt.AttentionGrid(trace, **look)
-            grid.select(layer, head)
-            grid.selected_tokens = [last, key]
-            page = Path(folder) / f"{name}.html"
-            page.write_text(grid.to_html(), "utf-8")
-            save(photograph(context, page), IMAGES / f"{name}.png")
+        for name in sys.argv[1:] or PICTURES:
+            for picture, png in PICTURES[name](browser):
+                save(png, IMAGES / f"{picture}.png")
         browser.close()
 
 
-def photograph(context: object, path: Path) -> bytes:
-    """PNG of the widget in an exported page, when it has been drawn."""
-    page = context.new_page()  # type: ignore[attr-defined]
-    page.goto(path.as_uri())
-    widget = page.locator(".lt-ag")
-    widget.locator(".lt-matrix canvas").wait_for()
-    page.wait_for_timeout(500)  # longer than any of its motions
-    png: bytes = widget.screenshot()
-    page.close()
+# ------------------------------------------------------------------------ real runs
+
+
+@lru_cache
+def lighthouse() -> lt.Trace:
+    """The story that all pictures tell."""
+    with lt.open_model("smollm2") as model:
+        return model.trace(PROMPT)
+
+
+@lru_cache
+def needle() -> lt.Trace:
+    """A fact, pages of Python's manual, and the beginning of the fact again: 4096 tokens."""
+    with lt.open_model("smollm2") as model:
+        start, end = model.tokenize(FACT), model.tokenize(QUESTION)
+        between = model.tokenize("".join(pydoc_data.topics.topics.values())[: 12 * LONG])
+        return model.trace(start + between[: LONG - len(start) - len(end)] + end)
+
+
+def induction(trace: lt.Trace, **look: Any) -> lt.AttentionGrid:
+    """Its grid, opened at the strongest induction head and what its last token looks at most."""
+    head = trace.head_stats.nlargest(1, "induction")[["layer", "head"]].iloc[0]
+    return at_last(trace, int(head["layer"]), int(head["head"]), **look)
+
+
+def finder(trace: lt.Trace, **look: Any) -> lt.AttentionGrid:
+    """Its grid, opened at the head whose last token looks most at one that is far back."""
+    last = len(trace.tokens) - 1
+    best = max(
+        (
+            float(trace.attention(facts.layer, head, rows=slice(last, last + 1))[0, 1 : last // 2].max()),
+            facts.layer,
+            head,
+        )
+        for facts in trace.layers
+        for head in range(facts.heads)
+    )
+    return at_last(trace, *best[1:], **look)
+
+
+def at_last(trace: lt.Trace, layer: int, head: int, **look: Any) -> lt.AttentionGrid:
+    grid = lt.AttentionGrid(trace, **look)
+    grid.select(layer, head)
+    last = len(trace.tokens) - 1
+    weights = trace.attention(layer, head, rows=slice(last, last + 1))[0]
+    grid.selected_tokens = [last, int(weights[1:].argmax()) + 1]
+    return grid
+
+
+# ------------------------------------------------------------------------ pictures
+
+
+@contextmanager
+def opened(browser: Any, *widgets: Any) -> Iterator[Any]:
+    """The exported page of some widgets, drawn."""
+    context = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT}, device_scale_factor=RATIO)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "page.html"
+        lt.save_html(path, *widgets)
+        page = context.new_page()
+        page.goto(path.as_uri())
+        page.locator("canvas:visible").first.wait_for()
+        page.wait_for_timeout(MOTION)
+        yield page
+    context.close()
+
+
+def around(page: Any, *selectors: str) -> bytes:
+    """A screenshot of the rectangle around some elements."""
+    page.evaluate("scrollTo(0, 0)")
+    boxes = [page.locator(selector).first.bounding_box() for selector in selectors]
+    left, top = (min(box[side] for box in boxes) - 12 for side in ("x", "y"))
+    right = max(box["x"] + box["width"] for box in boxes) + 12
+    bottom = max(box["y"] + box["height"] for box in boxes) + 12
+    clip = {"x": left, "y": top, "width": right - left, "height": bottom - top}
+    png: bytes = page.screenshot(clip=clip, full_page=True)
     return png
 
 
@@ -66,7 +219,7 @@ def save(png: bytes, path: Path) -> None:
     from PIL import Image
 
     picture = Image.open(io.BytesIO(png)).convert("RGB")
-    picture.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(path, optimize=True)
+    picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
     print(f"{path} · {picture.width} x {picture.height} · {path.stat().st_size / 1e3:.0f} kB")
 
 

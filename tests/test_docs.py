@@ -152,7 +152,7 @@ def test_the_first_python_of_the_readme_runs(tmp_path):
     code = re.search(r"^```python\n(.*?)^```", readme(), re.MULTILINE | re.DOTALL)[1]
     out = run(code + "\nprint(len(trace.head_stats), trace.check.eval('max_difference <= tolerance').all())", tmp_path)
     assert out.splitlines()[-1] == "270 True"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["attention.html", "t.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["attention.html", "t.safetensors", "together.html"]
 
 
 def test_the_python_of_getting_started_runs(tmp_path):
@@ -164,7 +164,13 @@ def test_the_python_of_the_grids_page_runs(tmp_path):
     code = "\n".join(line for line in code.splitlines() if 'part="cross"' not in line)  # of encoder-decoders
     before = "import llamatelemetry_widget as lt\nmodel = lt.open_model('smollm2')\ntrace = model.trace('a b c a b')\n"
     run(before + code + "\nmodel.close()", tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["attention.html", "attention.png", "attention.svg"]
+    names = ["attention.html", "attention.png", "attention.svg", "together.html"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+
+
+def test_the_python_of_the_page_on_long_prompts_runs(tmp_path):
+    before = "import llamatelemetry_widget as lt\nmodel = lt.open_model('smollm2')\ntext = 'a b c a b'\n"
+    run(before + python_of(page("long-prompts.md")) + "\nassert len(trace.token_stats) == 5", tmp_path)
 
 
 # ------------------------------------------------------------------- the expert strip
@@ -186,3 +192,24 @@ def test_the_python_of_the_strips_page_runs(tmp_path, zoo_models):
     code = python_of(page("expert-strip.md")).replace("path/to/mixture.gguf", (zoo_models / "qwen3moe.gguf").as_posix())
     run(code + "\nmodel.close()", tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["experts.html", "experts.png", "experts.svg"]
+
+
+def test_every_public_trait_and_export_of_the_comparison_is_on_its_page():
+    text = page("head-comparison.md")
+    public = {name for name in lt.HeadComparison.class_own_traits(sync=True) if not name.startswith("_")}
+    public -= INTERNAL | {"distances", "similarity"}
+    assert len(public) == 9
+    for name in public:
+        assert f"`{name}`" in text, name
+        assert name in inspect.getdoc(lt.HeadComparison), name
+    for name in ("to_html", "to_svg", "to_png", "to_numpy", "to_pandas", "select", "left", "right"):
+        assert hasattr(lt.HeadComparison, name) and f"comparison.{name}" in text, name
+
+
+def test_the_python_of_the_comparisons_page_runs(tmp_path):
+    before = (
+        "import llamatelemetry_widget as lt\nmodel = lt.open_model('smollm2')\n"
+        "trace_a, trace_b = (model.trace(text, progress=False) for text in ('a b c a b', 'a d c a d'))\n"
+    )
+    run(before + python_of(page("head-comparison.md")) + "\nmodel.close()", tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["comparison.html", "comparison.png", "comparison.svg"]
