@@ -119,8 +119,9 @@ def by_layer(a: Trace, b: Trace, part: str, alignment: Alignment) -> tuple[Array
     if alignment.how == "nothing":
         return out, 0
     rows = spread_rows(alignment.rows, alignment.keys * max(sum(heads for _, heads in shared), 1), CELLS)
+    threads = usable_threads()
     for at, (layer, heads) in enumerate(shared):
-        found = compare(a.scoring(layer, part), b.scoring(layer, part), None, rows, usable_threads())
+        found = compare(a.scoring(layer, part), b.scoring(layer, part), None, rows, threads)
         out[:, :heads, at] = found.js[:heads], found.tv[:heads]
     return out, len(rows)
 
@@ -142,10 +143,10 @@ def from_one(trace: Trace, part: str, head: Head) -> list[tuple[int, int, float,
     layers = with_attention(trace, part)
     own = trace.scoring(head[0], part)
     rows = spread_rows(own.rows, own.keys * sum(layer.heads for layer in layers), CELLS)
-    found = []
+    found, threads = [], usable_threads()
     for layer in layers:
         pairs = [(head[1], other) for other in range(layer.heads)]
-        d = compare(own, trace.scoring(layer.layer, part), pairs, rows, usable_threads())
+        d = compare(own, trace.scoring(layer.layer, part), pairs, rows, threads)
         found += [(layer.layer, other, float(d.js[other]), float(d.tv[other])) for _, other in pairs]
     return [entry for entry in found if entry[:2] != head]
 
