@@ -552,14 +552,15 @@ class AttentionGrid(TelemetryWidget):
         return fallback(self.facts, self.thumbnails, self.statistics, self._look(None), why)
 
     def _title(self) -> str:
-        return f"Attention · {self.facts['model'] or 'model'} · {self.facts['n_tokens']} tokens"
+        return f"{self.facts['title']} · {self.facts['model'] or 'model'} · {self.facts['n_tokens']} tokens"
 
     def _path(self, path: str | os.PathLike[str], ending: str) -> Path:
         target = Path(path)
         if not target.is_dir():
             return target
         model = re.sub(r"[^\w.-]+", "_", str(self.facts["model"])).strip("._")[:80] or "model"
-        return target / f"attention-{model}-{self.facts['n_tokens']}-tokens.{ending}"
+        part = str(self.facts["title"]).lower().replace(" ", "-")
+        return target / f"{part}-{model}-{self.facts['n_tokens']}-tokens.{ending}"
 
 
 _PAGE_TRAITS = ("selected_layer", "selected_head", "selected_tokens", "filter", "scale", "sink_aside", "sort", "theme")

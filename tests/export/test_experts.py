@@ -114,7 +114,7 @@ def test_views_of_a_trace_are_one_page_and_linked(trace, tmp_path):
     views.close()
 
 
-def test_pictures_of_the_parts_are_titled(zoo_models):
+def test_pictures_of_the_parts_are_titled_and_have_files_of_their_own(zoo_models, tmp_path):
     with lt.open_model(zoo_models / "t5.gguf") as model:
         made = model.trace("the old lamp", decoder_prompt="a lamp", progress=False)
     views = lt.TraceViews(made)
@@ -126,5 +126,12 @@ def test_pictures_of_the_parts_are_titled(zoo_models):
         words = texts(views.grids[part].to_svg())
         assert words[0] == title
         assert title in views.grids[part]._static_html("")
-        assert Image.open(BytesIO(views.grids[part].to_png())).width > 400
+        assert Image.open(BytesIO(views.grids[part].to_png(tmp_path))).width > 400
+        assert views.grids[part]._title().startswith(f"{title} · t5")
+    names = [path.name for path in tmp_path.iterdir()]
+    assert sorted(name.partition("-t5-")[0] for name in names) == [
+        "cross-attention",
+        "decoder-attention",
+        "encoder-attention",
+    ]
     views.close()

@@ -686,7 +686,8 @@ export class AttentionGridView {
       this.parts(),
       this.theme,
     );
-    const name = `attention-${(facts.model || "model").replace(/[^\w.-]+/g, "_")}`;
+    const part = facts.title.toLowerCase().replaceAll(" ", "-");
+    const name = `${part}-${(facts.model || "model").replace(/[^\w.-]+/g, "_")}`;
     const blob = kind === "PNG" ? await toPng(picture, Math.max(2, this.ratio)) : toSvg(picture);
     download(`${name}.${kind.toLowerCase()}`, blob);
     this.announcer.say(`${kind} saved`);
