@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ Side = tuple[Array, Array]  # nodes and leaves, as the widget has them
 
 _WIDTH, _HEIGHT, _SMALL = 960, 300, 130  # px of the map; the last one where there are two
 _LAYER = 3  # kind of a node
+_CHARACTERS = 128  # of a line of 12 px
 _TEXTURE = 0.62  # of the colour, in the lines and dots of a texture
 _LINE = 4  # px of a column from which lines are drawn between leaves
 
@@ -126,7 +128,7 @@ def draw(facts: Mapping[str, Any], sides: Sequence[Side], theme: str) -> Picture
         if len(sides) > 1:
             letter = "AB"[names.index(name)] if len(set(names)) > 1 else ""
             picture.texts.append(Text(MARGIN, y + 14, f"{letter} · {name}".strip(" ·"), 12, "ink", bold=True))
-            picture.texts.append(Text(MARGIN + 28 + 7.4 * len(name), y + 14, totals(facts, side), 12, "ink3"))
+            picture.texts.append(Text(MARGIN + 40 + 8.2 * len(name), y + 14, totals(facts, side), 12, "ink3"))
             y += 22
         picture.images.append((MARGIN, y, *_map(facts, side, own, at, height, theme)))
         _axis(picture, own, at, y + height + 12)
@@ -134,8 +136,9 @@ def draw(facts: Mapping[str, Any], sides: Sequence[Side], theme: str) -> Picture
     y = _types(picture, facts, sides, y + 8)
     if len(sides) == 1:
         for strong, text in facts["sides"][0]["notices"]:
-            picture.texts.append(Text(MARGIN, y + 14, f"{strong} {text}", 12, "ink2"))
-            y += 20
+            for line in wrap(f"{strong} {text}", _CHARACTERS):
+                picture.texts.append(Text(MARGIN, y + 14, line, 12, "ink2"))
+                y += 18
     picture.height = y + MARGIN
     return picture
 
@@ -191,16 +194,27 @@ def _map(
             continue
         cell = pixels[top : min(bottom, height), left:right]
         cell[:] = 2 + min(kinds[leaf] + 1, 120)
-        family = types[kinds[leaf]]["family"] if kinds[leaf] >= 0 else "plain"
-        if family in ("legacy", "iq"):
-            rows, across = np.ogrid[top : top + cell.shape[0], left:right]
-            marks = (rows + across) % 6 < 1 if family == "legacy" else (rows % 5 < 1) & (across % 5 < 1)
+        if kinds[leaf] >= 0:
+            marks = _marks(types[kinds[leaf]]["family"], np.ogrid[top : top + cell.shape[0], left:right])
             cell[marks] += len(plain)
         if own[leaf, 2] - own[leaf, 0] >= _LINE:
             cell[:, -1] = 0
             if top and bottom - top >= _LINE:
                 cell[0] = 0
     return pixels, palette
+
+
+def _marks(family: str, at: Sequence[Array]) -> Array:
+    """Where the texture of a family has its lines or dots."""
+    rows, across = at
+    if family == "legacy":
+        return np.asarray((rows + across) % 6 < 1)
+    return np.asarray((rows % 5 < 1) & (across % 5 < 1)) if family == "iq" else np.zeros((rows + across).shape, bool)
+
+
+def _shades(shade: Array, theme: str) -> Array:
+    """uint8 (2, 3): a colour, and the lighter one of its texture."""
+    return np.concatenate([shade[None], colour.mix(shade[None], colour.PAGE[theme]["paper"], _TEXTURE)])
 
 
 def _axis(picture: Picture, columns: Sequence[Column], at: Layout, y: int) -> None:
@@ -230,8 +244,8 @@ def _types(picture: Picture, facts: Mapping[str, Any], sides: Sequence[Side], y:
         words = f"{own['name']} · {size(amount)} · {counts[kind]} ×"
         if x + 30 + 6.4 * len(words) > _WIDTH:
             x, y = MARGIN, y + 18
-        square = np.zeros((10, 10), np.uint8)
-        picture.images.append((x, y, square, quant_colour(own, picture.theme)[None]))
+        square = _marks(own["family"], np.ogrid[0:12, 0:12]).astype(np.uint8)
+        picture.images.append((x, y - 1, square, _shades(quant_colour(own, picture.theme), picture.theme)))
         picture.texts.append(Text(x + 15, y + 9, words, 11, "ink2"))
         x += round(34 + 6.4 * len(words))
     return y + 18

@@ -187,7 +187,7 @@ export class GraphPanel {
     const columns = Math.max(1, ...boxes.map((b) => b.column + 1));
     this.step = Math.floor(Math.max(NARROWEST, Math.min(WIDEST, (width - 4 + GAP) / columns - GAP))) + GAP;
     const rows = Math.max(1, ...boxes.map((b) => b.row + 1));
-    const [w, t] = [columns * this.step - GAP + 4, rows * (HEIGHT + ROW_GAP) - ROW_GAP + 4];
+    const [w, t] = [columns * this.step - GAP + 4, rows * (HEIGHT + ROW_GAP) + 4];
     const svg = s("svg", { width: w, height: t, viewBox: `-2 -2 ${w} ${t}`, role: "group" });
     const at = new Map(boxes.map((b) => [b.operation, b]));
     const lines = s("g", { fill: "none", stroke: css(theme.ink3), "stroke-width": 1 });
@@ -216,7 +216,7 @@ export class GraphPanel {
     const weight = graph.weight[operation]!;
     const mine = weight >= 0 && weight === leaf;
     const ink = inkOn(fill);
-    const room = Math.floor((this.step - GAP - 9) / 6.1);
+    const room = Math.floor((this.step - GAP - 9) / 6.9);
     const label = (text: string, dy: number, size: number, bold: boolean) => {
       const e = s("text", {
         x: x + 7,
