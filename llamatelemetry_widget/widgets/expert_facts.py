@@ -84,6 +84,8 @@ class Routing:
         """Why there is nothing to show; empty where there is something."""
         if self.experts:
             return ""
+        if not self.trace.telemetry:
+            return "The run has not ended, so what the experts did is not known: run it again to the end."
         if self.trace.info.get("n_experts"):
             return "The experts were not captured: trace again with capture=(…, 'experts')."
         return "This model has no experts: every layer sends all tokens through the same MLP."

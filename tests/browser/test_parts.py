@@ -61,6 +61,7 @@ def grids(opened: Notebook) -> dict[str, Grid]:
 def test_one_titled_grid_per_part(opened):
     found = grids(opened)
     assert opened.page.locator(".jp-Notebook .lt-ag").count() == 3
+    expect(opened.page.locator(".lt-saved:visible")).to_have_count(0)
     n = opened.kernel.value("len(trace.tokens)")
     titles = {part: grid.root.locator("h2").inner_text().replace("\n", "") for part, grid in found.items()}
     assert titles["encoder"] == f"Encoder attention3 layers × 4 heads · {n} tokens"

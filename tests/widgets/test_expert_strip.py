@@ -164,6 +164,20 @@ def test_experts_that_were_not_captured_are_told_apart(zoo_models, wired):
     assert "not captured" in strip.facts["message"]
 
 
+def test_a_run_that_was_stopped_is_told_apart(trace, wired):
+    stopped = Trace(trace.token_ids, trace.token_bytes, trace.token_kinds, trace.info, _arrays=trace._arrays)
+    assert stopped.experts == {}  # arrays may be half filled
+    strip, _ = wired(stopped)
+    assert "has not ended" in strip.facts["message"]
+
+
+def test_a_loaded_trace_shows_the_same(trace, wired, tmp_path):
+    strip, _ = wired(trace)
+    again, _ = wired(lt.load_trace(trace.save(tmp_path / "t.safetensors")))
+    assert again.facts["layers"] == strip.facts["layers"]
+    assert np.array_equal(again.overview, strip.overview) and again.to_pandas().equals(strip.to_pandas())
+
+
 def test_what_is_no_trace_is_refused():
     with pytest.raises(lt.LlamaTelemetryError, match="ExpertStrip shows a Trace"):
         lt.ExpertStrip("trace")
