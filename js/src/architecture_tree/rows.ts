@@ -55,8 +55,12 @@ interface Piece {
   readonly run: number;
 }
 
-/** Children in pieces: single nodes, and runs; nodes for which `alone` holds are taken out of their run. */
-function pieces(data: TreeData, children: readonly number[], alone: (node: number) => boolean): Piece[] {
+/** Children in pieces: single nodes, and runs; nodes for which `alone` holds are taken out of their run, named by its first. */
+function pieces(
+  data: TreeData,
+  children: readonly number[],
+  alone: (node: number, run: number) => boolean,
+): Piece[] {
   const found: Piece[] = [];
   const { signature } = data;
   let i = 0;
@@ -71,7 +75,7 @@ function pieces(data: TreeData, children: readonly number[], alone: (node: numbe
     }
     let from = i;
     for (; i <= stop; i++) {
-      const here = i < stop && alone(children[i]!);
+      const here = i < stop && alone(children[i]!, start);
       if (!here && i < stop) continue;
       if (i > from)
         found.push({ first: children[from]!, last: children[i - 1]!, count: i - from, run: start });
@@ -89,7 +93,8 @@ export function rowsOf(data: TreeData, opened: Opened, chosen: number): { rows: 
   const runs: number[] = [];
   const above = new Set<number>();
   for (let i = chosen; i >= 0; i = data.parent[i]!) above.add(i);
-  const alone = (node: number) => above.has(node) || opened.isOpen(node);
+  const alone = (node: number, run: number) =>
+    !opened.runOpen(run) && (above.has(node) || opened.isOpen(node));
   const add = (node: number, level: number, place: number, siblings: number) => {
     const opens = data.hasChildren(node);
     const open = opens && opened.isOpen(node);
