@@ -23,6 +23,9 @@ const MOST_CELL = 28;
 /** Where there are few columns. */
 const LARGE_CELL = 38;
 const FEW_COLUMNS = 12;
+/** Rows of many layers are at least so high, where there are few. */
+const LEAST_HEIGHT = 14;
+const MOST_HEIGHT = 200;
 const LABELS = 30;
 const TOP = 18;
 
@@ -43,6 +46,7 @@ export class MapView {
   private chosen: Place | null = null;
   private cursor: Place | null = null;
   private cell = 0;
+  private high = 0;
 
   constructor(
     cleanup: Cleanup,
@@ -67,7 +71,10 @@ export class MapView {
     this.chosen = chosen;
     const room = Math.floor((look.width - LABELS) / Math.max(1, map.columns.length));
     const most = map.columns.length <= FEW_COLUMNS && map.rows.length <= FEW_COLUMNS ? LARGE_CELL : MOST_CELL;
-    this.cell = Math.max(1, Math.min(most, room));
+    const exact = (look.width - LABELS) / Math.max(1, map.columns.length);
+    this.cell = exact < 1 ? exact : Math.min(most, room);
+    const least = Math.min(LEAST_HEIGHT, Math.floor(MOST_HEIGHT / Math.max(1, map.rows.length)));
+    this.high = Math.max(1, Math.ceil(this.cell), least);
     this.paint(map, look);
     this.put(this.chosenRing, chosen, 2);
     const none = map.values.every((value) => Number.isNaN(value));
@@ -79,8 +86,8 @@ export class MapView {
   get boxes(): { x: number; y: number; width: number; height: number; thick: boolean }[] {
     if (!this.chosen) return [];
     const [row, column] = this.chosen;
-    const box = { x: LABELS + column * this.cell, y: TOP + row * this.cell };
-    return [{ ...box, width: this.cell, height: this.cell, thick: true }];
+    const box = { x: LABELS + column * this.cell, y: TOP + row * this.high };
+    return [{ ...box, width: this.cell, height: this.high, thick: true }];
   }
 
   get ticks(): [number, string][] {
@@ -144,7 +151,7 @@ export class MapView {
     const box = this.canvas.getBoundingClientRect();
     if (!map || box.width === 0) return null;
     const column = Math.floor((e.clientX - box.left - LABELS) / this.cell);
-    const row = Math.floor((e.clientY - box.top - TOP) / this.cell);
+    const row = Math.floor((e.clientY - box.top - TOP) / this.high);
     const inside = row >= 0 && column >= 0 && row < map.rows.length && column < map.columns.length;
     return inside ? [row, column] : null;
   }
@@ -176,8 +183,8 @@ export class MapView {
     }
     this.tip.element.textContent = words;
     const box = this.canvas.getBoundingClientRect();
-    const [x, y] = [box.left + LABELS + place[1] * this.cell, box.top + TOP + place[0] * this.cell];
-    this.tip.show(new DOMRect(x, y, this.cell, this.cell), [], 10);
+    const [x, y] = [box.left + LABELS + place[1] * this.cell, box.top + TOP + place[0] * this.high];
+    this.tip.show(new DOMRect(x, y, this.cell, this.high), [], 10);
   }
 
   private say(row: number, column: number): string | null {
@@ -204,48 +211,60 @@ export class MapView {
   private put(ring: HTMLElement, place: Place | null, line: number): void {
     ring.hidden = place === null;
     if (!place) return;
-    const [x, y] = [LABELS + place[1] * this.cell - line, TOP + place[0] * this.cell - line];
+    const wide = Math.max(6, this.cell - 1 + 2 * line);
+    const high = Math.max(6, this.high - 1 + 2 * line);
+    const x = LABELS + (place[1] + 0.5) * this.cell - (wide + 1) / 2;
+    const y = TOP + (place[0] + 0.5) * this.high - (high + 1) / 2;
     ring.style.transform = `translate(${x}px, ${y}px)`;
-    ring.style.width = ring.style.height = `${Math.max(6, this.cell - 1 + 2 * line)}px`;
+    ring.style.width = `${wide}px`;
+    ring.style.height = `${high}px`;
   }
 
   private paint(map: PairMap, look: MapLook): void {
     const ctx = this.canvas.getContext("2d");
     if (!ctx) return;
-    const { cell } = this;
+    const { cell, high } = this;
     const { theme, ratio } = look;
-    const [width, height] = [LABELS + map.columns.length * cell, TOP + map.rows.length * cell];
+    const [width, height] = [LABELS + map.columns.length * cell, TOP + map.rows.length * high];
     this.canvas.width = Math.round(width * ratio);
     this.canvas.height = Math.round(height * ratio);
     this.canvas.style.width = `${width}px`;
     this.canvas.style.height = `${height}px`;
-    ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
-    const gap = cell >= 6 ? 1 : 0;
-    map.values.forEach((value, i) => {
+    ctx.setTransform(1, 0, 0, 1, 0, 0);
+    const at = (v: number) => Math.round(v * ratio);
+    const gap = { x: cell >= 6 ? at(1) : 0, y: high >= 6 ? at(1) : 0 };
+    // Where cells share pixels the highest is drawn last: it is the finding.
+    const order = [...map.values.keys()];
+    if (cell * ratio < 1) order.sort((a, b) => (map.values[a] || 0) - (map.values[b] || 0));
+    for (const i of order) {
+      const value = map.values[i]!;
       const [row, column] = [Math.floor(i / map.columns.length), i % map.columns.length];
+      if (look.name(row, column) === null) continue;
       const share = (value - map.least) / (map.most - map.least);
       const shade = theme.sequential[Math.round(Math.max(0, Math.min(1, share)) * 255)];
-      if (look.name(row, column) === null) return;
+      const [x, y] = [at(LABELS + column * cell), at(TOP + row * high)];
+      const w = Math.max(1, at(LABELS + (column + 1) * cell) - x - gap.x);
       ctx.fillStyle = css(Number.isNaN(value) || !shade ? theme.plate : shade);
-      ctx.fillRect(LABELS + column * cell, TOP + row * cell, cell - gap, cell - gap);
+      ctx.fillRect(x, y, w, at(TOP + (row + 1) * high) - y - gap.y);
       if (Number.isNaN(value) && cell >= 10) {
         ctx.fillStyle = css(theme.ink3);
-        ctx.fillRect(LABELS + column * cell + cell / 2 - 3, TOP + row * cell + cell / 2 - 1, 5, 1);
+        ctx.fillRect(x + at(cell / 2 - 3), y + at(high / 2 - 1), at(5), at(1));
       }
-    });
+    }
+    ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
     this.paintLabels(ctx, map, theme);
     this.canvas.setAttribute("aria-label", `${look.words}. ${this.chosen ? this.say(...this.chosen) : ""}`);
   }
 
   private paintLabels(ctx: CanvasRenderingContext2D, map: PairMap, theme: Theme): void {
-    const { cell, chosen } = this;
+    const { cell, high, chosen } = this;
     const write = (text: string, x: number, y: number, mine: boolean) => {
       ctx.font = `${mine ? 600 : 400} 10px ${theme.sans}`;
       ctx.fillStyle = css(mine ? theme.accentText : theme.ink3);
       ctx.fillText(text, x, y);
     };
     ctx.textBaseline = "middle";
-    const step = { x: stepOf(26 / cell), y: stepOf(12 / cell) };
+    const step = { x: stepOf(26 / cell), y: stepOf(12 / high) };
     const shown = (i: number, at: number | undefined, every: number) =>
       i === at || (i % every === 0 && (at === undefined || every === 1 || Math.abs(i - at) >= every));
     ctx.textAlign = "center";
@@ -254,7 +273,7 @@ export class MapView {
     });
     ctx.textAlign = "right";
     map.rows.forEach((name, i) => {
-      if (shown(i, chosen?.[0], step.y)) write(name, LABELS - 6, TOP + (i + 0.5) * cell, i === chosen?.[0]);
+      if (shown(i, chosen?.[0], step.y)) write(name, LABELS - 6, TOP + (i + 0.5) * high, i === chosen?.[0]);
     });
   }
 }

@@ -10,7 +10,7 @@ import type { PairResult } from "./pair";
 import { type Numbers, signed } from "./plates";
 
 /** Tokens before and after the chosen one that are in the page. */
-const AROUND = 300;
+const AROUND = 120;
 /** Behind text only this much of the scale is used. */
 const BEHIND_TEXT = 0.6;
 /** Statistics that one line is enough for where there is little room. */
