@@ -335,7 +335,8 @@ export class TextStrip {
     const bar = h("div", { class: "lt-ramp" });
     bar.style.background = `linear-gradient(90deg, ${stops.map(css).join(",")})`;
     const ticks = TOKEN_COLOURS[this.by].ticks.map(([at, label]) => {
-      const tick = h("span", { class: at === 1 && label.length > 4 ? "lt-end" : null }, label);
+      const end = at === 1 && label.length > 4 ? "lt-end" : null;
+      const tick = h("span", { class: at === 0 ? "lt-begin" : end }, label);
       tick.style.left = `${at * 100}%`;
       return tick;
     });

@@ -27,7 +27,7 @@ const third = (i: number) => i / 3;
 export const TOKEN_COLOURS: Readonly<Record<TokenStat, TokenColours>> = {
   probability: {
     label: "Probability",
-    words: "what the model gave each token before it came \u00b7 stronger = less expected",
+    words: "before it came \u00b7 stronger = less expected",
     position: (p) => clamp(-Math.log2(p) / BITS),
     ticks: [
       [0, "100\u202f%"],
@@ -39,7 +39,7 @@ export const TOKEN_COLOURS: Readonly<Record<TokenStat, TokenColours>> = {
   },
   loss: {
     label: "Loss",
-    words: "minus the logarithm of the token\u2019s probability \u00b7 stronger = worse",
+    words: "minus the logarithm of its probability \u00b7 stronger = less expected",
     position: (v) => clamp(v / LOSS),
     ticks: [
       [0, "0"],
@@ -50,7 +50,7 @@ export const TOKEN_COLOURS: Readonly<Record<TokenStat, TokenColours>> = {
   },
   entropy: {
     label: "Entropy",
-    words: "how undecided the model was before each token \u00b7 stronger = more open",
+    words: "how undecided the model was before it came \u00b7 stronger = more open",
     position: (v) => clamp(v / ENTROPY),
     ticks: [
       [0, "0"],
@@ -61,7 +61,7 @@ export const TOKEN_COLOURS: Readonly<Record<TokenStat, TokenColours>> = {
   },
   rank: {
     label: "Rank",
-    words: "the token\u2019s place among all that could have come \u00b7 1 = the model\u2019s first choice",
+    words: "among all that could have come \u00b7 1 = the model\u2019s first choice",
     position: (v) => clamp(Math.log10(v) / RANK_DECADES),
     ticks: [
       [0, "1st"],
