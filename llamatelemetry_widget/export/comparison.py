@@ -25,6 +25,8 @@ _MAP = 420  # px of the map's width or of the clustered matrix's side at most
 _PAPER, _FILL, _RAMP = 0, 1, 2
 _LEVELS = 254
 _LABELS = 34
+_LIST, _LINE = 230, 20  # px: width of the list beside the map, height of its lines
+_FEW = 0.1  # share of overlaps that may lie below the low end of their scale
 _LOWEST = 1e-3  # of the logarithmic scale of weights
 
 MEASURES = {
@@ -55,7 +57,14 @@ class Look:
     right: tuple[int, int]
 
 
-def draw(facts: Mapping[str, Any], table: Array, matrices: Sequence[Array], look: Look, subtitle: str) -> Picture:
+def draw(
+    facts: Mapping[str, Any],
+    table: Array,
+    matrices: Sequence[Array],
+    look: Look,
+    subtitle: str,
+    rows: Sequence[Sequence[str]] = (),
+) -> Picture:
     """Lay out the picture.
 
     Parameters
@@ -68,10 +77,14 @@ def draw(facts: Mapping[str, Any], table: Array, matrices: Sequence[Array], look
         Weights of the left and of the right head; NaN where a token may not be seen.
     look : Look
     subtitle : str
+    rows : sequence of (heads, number, ...)
+        What the list beside the map says.
     """
     picture = Picture(3 * _MATRIX + 2 * 24 + 2 * MARGIN, 0, look.theme)
-    y = _header(picture, facts, subtitle)
-    y = _map(picture, facts, table, look, y)
+    top = _header(picture, facts, subtitle)
+    y = _map(picture, facts, table, look, top)
+    if rows:
+        y = max(y, _list(picture, facts, rows, look, top))
     picture.height = _matrices(picture, facts, matrices, look, y) + MARGIN
     return picture
 
@@ -110,30 +123,53 @@ def _map(picture: Picture, facts: Mapping[str, Any], table: Array, look: Look, y
         return _similarity(picture, facts, table, y)
     measure = table[0 if look.distance == "jensen-shannon" else 1]
     name, unit = MEASURES[look.distance]
-    words = f"every head · {unit}" + (f" · {facts['sampled']}" if facts["sampled"] else "")
-    _heading(picture, MARGIN, y + 12, name, words)
-    rows, columns = measure.shape
-    cell = max(2, min(20, (picture.width - 2 * MARGIN - _LABELS) // max(columns, 1)))
-    gap = 1 if cell >= 6 else 0
+    _heading(picture, MARGIN, y + 12, name, " · ".join([unit, *([facts["sampled"]] if facts["sampled"] else [])]))
+    rows, columns = (int(n) for n in measure.shape)
+    room = picture.width - 2 * MARGIN - _LABELS - (_LIST if columns * 2 < _MAP else 0)
+    w = max(2, min(26, room // max(columns, 1)))
+    h = max(w, min(14, 200 // max(rows, 1)))
     most = _round_up(float(np.nanmax(measure))) if np.isfinite(measure).any() else 1.0
-    pixels = np.full((rows * cell, columns * cell), _PAPER, np.uint8)
-    for i, j in np.ndindex(rows, columns):
-        shade = _shades(measure[i : i + 1, j : j + 1] / most)[0, 0]
-        pixels[i * cell : (i + 1) * cell - gap, j * cell : (j + 1) * cell - gap] = shade
+    pixels = _shades(measure / most).repeat(h, 0).repeat(w, 1)
+    for size, axis in ((h, 0), (w, 1)):
+        if size >= 6:  # a line between cells
+            np.moveaxis(pixels, axis, 0)[size - 1 :: size] = _PAPER
     top, left = y + 34, MARGIN + _LABELS
     picture.images.append((left, top, pixels, _palette(colour.SEQUENTIAL, look.theme)))
     across, down = _axes(facts, look)
     for j, label in enumerate(across[:columns]):
-        if j % max(1, -(-26 // cell)) == 0:
-            picture.texts.append(Text(left + j * cell + cell / 2, top - 5, label, 10, "ink3", False, "middle"))
+        if j % _step(26 / w) == 0:
+            picture.texts.append(Text(left + j * w + w / 2, top - 5, label, 10, "ink3", False, "middle"))
     for i, label in enumerate(down[:rows]):
-        if i % max(1, -(-11 // cell)) == 0:
-            picture.texts.append(Text(left - 6, top + i * cell + cell / 2 + 4, label, 10, "ink3", False, "end"))
-    _ring(picture, facts, look, (left, top, cell))
-    bottom = int(top + rows * cell + 10)
-    ticks = ["0", _number(most / 2), _number(most)]
-    _legend(picture, left, bottom, colour.SEQUENTIAL, ticks)
+        if i % _step(11 / h) == 0:
+            picture.texts.append(Text(left - 6, top + i * h + h / 2 + 4, label, 10, "ink3", False, "end"))
+    row, column = _chosen(facts, look)
+    picture.boxes.append(Box(left + column * w - 1, top + row * h - 1, w + 1, h + 1, "accent", 2))
+    bottom = top + rows * h + 10
+    _legend(picture, left, bottom, colour.SEQUENTIAL, ["0", _number(most / 2), _number(most)])
     return bottom + 46
+
+
+def _step(least: float) -> int:
+    """1, 2, 5, 10 …: the first that is at least `least`."""
+    found: int = next(k * 10**ten for ten in range(9) for k in (1, 2, 5) if k * 10**ten >= least)
+    return found
+
+
+def _list(picture: Picture, facts: Mapping[str, Any], rows: Sequence[Sequence[str]], look: Look, y: int) -> int:
+    """The first pairs of the list, right of the map."""
+    x = picture.width - MARGIN - _LIST + 24
+    alike, bits = facts["mode"] == "heads", look.distance == "jensen-shannon"
+    name, column = ("Most alike", "overlap") if alike else ("Most changed", "JS, bits" if bits else "TV")
+    right = picture.width - MARGIN
+    picture.texts.append(Text(x, y + 12, name, 12, "ink", bold=True))
+    picture.texts.append(Text(right, y + 12, column, 11, "ink3", anchor="end"))
+    for at, (heads, *numbers) in enumerate(rows):
+        line = y + 34 + at * _LINE
+        picture.texts.append(Text(x, line, heads, 12, "ink2"))
+        number = numbers[0 if alike or bits else 1]
+        picture.texts.append(Text(right, line, number, 12, "ink", anchor="end"))
+        picture.boxes.append(Box(x, line + 6, right - x, 1, "fill"))
+    return y + 34 + len(rows) * _LINE + 12
 
 
 def _axes(facts: Mapping[str, Any], look: Look) -> tuple[list[str], list[str]]:
@@ -147,14 +183,11 @@ def _axes(facts: Mapping[str, Any], look: Look) -> tuple[list[str], list[str]]:
     return [f"H{head}" for head in range(counts[0])], [f"H{head}" for head in range(counts[1])]
 
 
-def _ring(picture: Picture, facts: Mapping[str, Any], look: Look, at: tuple[int, int, int]) -> None:
-    left, top, cell = at
+def _chosen(facts: Mapping[str, Any], look: Look) -> tuple[int, int]:
+    """Row and column of the chosen pair in the map."""
     if facts["mode"] == "layers":
-        row, column = look.left[1], look.right[1]
-    else:
-        row, column = look.left[1], [layer for layer, _ in facts["layers"]].index(look.left[0])
-    size = cell + 1
-    picture.boxes.append(Box(left + column * cell - 1, top + row * cell - 1, size, size, "accent", 2))
+        return look.left[1], look.right[1]
+    return look.left[1], [layer for layer, _ in facts["layers"]].index(look.left[0])
 
 
 def _similarity(picture: Picture, facts: Mapping[str, Any], alike: Array, y: int) -> int:
@@ -164,8 +197,11 @@ def _similarity(picture: Picture, facts: Mapping[str, Any], alike: Array, y: int
     repeat = max(1, _MAP // n)
     cells = alike.repeat(repeat, 0).repeat(repeat, 1) if n <= _MAP else _reduced(alike, _MAP)
     side = len(cells)
-    picture.images.append((MARGIN, y + 24, _shades(cells), _palette(colour.SEQUENTIAL, picture.theme)))
-    _legend(picture, MARGIN, y + 34 + side, colour.SEQUENTIAL, ["0", "½", "1"])
+    low = min(0.9, float(np.floor(np.quantile(alike, _FEW) * 10) / 10))
+    shades = _shades((cells - low) / (1 - low))
+    picture.images.append((MARGIN, y + 24, shades, _palette(colour.SEQUENTIAL, picture.theme)))
+    ticks = [f"≤ {_number(low)}", _number((low + 1) / 2), "1"]
+    _legend(picture, MARGIN, y + 34 + side, colour.SEQUENTIAL, ticks)
     return y + 34 + side + 46
 
 

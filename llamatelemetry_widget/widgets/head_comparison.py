@@ -36,6 +36,7 @@ Head = tuple[int, int]
 DISTANCES = ("jensen-shannon", "total-variation")
 _NOTEBOOK_BYTES = 1_048_576  # of the chosen heads in a saved notebook: 2048 tokens
 _PAGE_BYTES = 2_000_000  # of heads embedded in an exported page
+_LISTED = 9  # heads that a picture names
 
 
 class HeadComparison(TelemetryWidget):
@@ -496,14 +497,14 @@ class HeadComparison(TelemetryWidget):
         sides = (self._traces[0], self.left), (self._traces[-1], self.right)
         matrices = [compared.seen(trace, head, self._part) for trace, head in sides]
         table = self._overlap()[np.ix_(self._order, self._order)] if self._mode == "heads" else self.distances
-        return draw(self.facts, table, matrices, look, self._subtitle())
+        return draw(self.facts, table, matrices, look, self._subtitle(), self._listed(_LISTED))
 
     def _static_html(self, why: str) -> str:
         from ..export.comparison import fallback
         from ..export.picture import svg
 
         picture = svg(self._picture_of(None), self._title())
-        return fallback(self.facts, picture, self._title(), self._listed(8), why)
+        return fallback(self.facts, picture, self._title(), self._listed(_LISTED), why)
 
     def _listed(self, most: int) -> list[tuple[str, ...]]:
         """The first rows of the list, as text."""
