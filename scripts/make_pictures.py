@@ -111,6 +111,33 @@ def experts(browser: Any) -> Iterator[tuple[str, bytes]]:
         yield "expert-strip", page.locator(".lt-root").screenshot()
 
 
+def architecture(browser: Any) -> Iterator[tuple[str, bytes]]:
+    """Gemma 3 as it is shipped, and what llama.cpp runs of it; two quantizations of SmolLM2 beside each other."""
+    with lt.open_model("gemma3-270m") as model:
+        tree = lt.ArchitectureTree(model, graph=model.graph(PROMPT, repeats=9), theme="light")
+        tree.selected_node = "model/layers/L9/MLP/ffn_down.weight"
+    with opened(browser, tree) as page:
+        page.locator(".lt-at-graph").evaluate("(e) => { e.hidden = true; }")
+        yield "architecture-tree", page.locator(".lt-root").screenshot()
+    with opened(browser, tree) as page:
+        yield "architecture-graph", page.locator(".lt-at-graph").screenshot()
+    with tempfile.TemporaryDirectory() as folder, lt.open_model("smollm2") as model:
+        other = lt.open_model(requantized(model, Path(folder)))
+        with opened(browser, lt.ArchitectureTree(model, compare=other, theme="dark")) as page:
+            yield "architecture-compare-dark", page.locator(".lt-root").screenshot()
+
+
+def requantized(model: lt.Model, folder: Path) -> Path:
+    """Q4_K_M as llama.cpp makes it of a model that is quantized already: to see types with, not to judge them."""
+    import llama_cpp
+
+    settings = llama_cpp.llama_model_quantize_default_params()
+    settings.ftype, settings.allow_requantize = llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_M, True
+    path = folder / f"{model.info.name}-Q4_K_M.gguf"
+    llama_cpp.llama_model_quantize(bytes(model.info.path), bytes(path), settings)
+    return path
+
+
 PICTURES: dict[str, Picture] = {
     "grids": grids,
     "stages": stages,
@@ -119,6 +146,7 @@ PICTURES: dict[str, Picture] = {
     "generation": generation,
     "comparison": comparison,
     "experts": experts,
+    "architecture": architecture,
 }
 
 
