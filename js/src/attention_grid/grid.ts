@@ -315,8 +315,7 @@ export class GridView {
       ring.style.transform = `translate(${cell.x - out}px, ${cell.y - out}px)`;
       ring.style.width = ring.style.height = `${size}px`;
     };
-    const small = (this.layout?.cell ?? 0) < 20;
-    at(this.lockRing, this.state?.locked, small ? 2 : 2);
+    at(this.lockRing, this.state?.locked, 2);
     const focus = this.focused && this.byKeys ? this.cursor : null;
     const ringed = same(this.hovered, this.state?.locked) || (focus && same(this.hovered, focus));
     at(this.hoverRing, ringed ? null : this.hovered, 2);
