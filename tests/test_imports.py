@@ -34,7 +34,7 @@ MAY = {
     "model": UNDER_MODEL,
     "studies": UNDER_MODEL,
     "settings": set(),
-    "widgets": UNDER_MODEL | {"export", "settings"},
+    "widgets": UNDER_MODEL | {"studies", "export", "settings"},
 }
 ANYTHING_BUT = {"export": {"widgets"}, "telemetry": set(), "magics": set(), "__init__": set()}
 

@@ -1,0 +1,1 @@
+"""Runs over whole vocabularies, several models or files."""

@@ -1,0 +1,116 @@
+"""Projections, their quality, clusters and drift: against scikit-learn, SciPy and definitions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.linalg import orthogonal_procrustes
+from sklearn.decomposition import PCA
+from sklearn.manifold import trustworthiness
+
+from llamatelemetry_widget.analysis.clusters import clusters_of, find_clusters
+from llamatelemetry_widget.analysis.drift import drift
+from llamatelemetry_widget.analysis.projection import pca, quality, umap, unit
+
+
+def groups(n=60, count=4, width=32, seed=0):
+    """Points around a few directions."""
+    r = np.random.default_rng(seed)
+    centers = r.normal(size=(count, width)) * 4
+    return (np.repeat(centers, n, 0) + r.normal(size=(count * n, width))).astype(np.float32)
+
+
+def test_pca_is_scikit_learn_s():
+    x = groups()
+    ours, theirs = pca(x), PCA(3, svd_solver="full").fit(x)
+    placed = theirs.transform(x)
+    signs = np.sign((ours.positions * placed).sum(0))
+    np.testing.assert_allclose(ours.positions, placed * signs, atol=1e-3)
+    share = theirs.explained_variance_ratio_.sum()
+    assert ours.parameters["variance_share"] == pytest.approx(share, abs=1e-4)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+def test_few_vectors_are_a_picture_and_say_how(n):
+    made = umap(groups(1, n))
+    assert made.method == "pca" and "UMAP needs at least 5" in made.note
+    assert made.positions.shape == (n, 3) and made.valid.all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [5, 6, 11, 40])
+def test_umap_of_small_inputs(n):
+    made = umap(groups(n, 1))
+    assert made.method == "umap" and made.valid.all() and made.positions.shape == (n, 3)
+
+
+@pytest.mark.slow
+def test_rows_that_cannot_be_placed_are_counted_and_keep_their_place():
+    x = groups(30, 2)
+    x[7], x[11, 3], x[20] = np.nan, np.inf, 0
+    for made in (pca(x), umap(x)):
+        assert np.flatnonzero(~made.valid).tolist() == [7, 11, 20] and "3 vectors" in made.note
+    trust, kept = quality(x, made.positions)
+    assert 0 < kept <= 1 and 0 < trust <= 1
+
+
+@pytest.mark.slow
+def test_an_isolated_point_is_said_not_drawn_at_nan():
+    x = np.zeros((41, 8), np.float32)
+    x[:, 0] = 1
+    x[40, 0] = -1
+    x[:40, 1:] = np.random.default_rng(0).normal(size=(40, 7)) * 0.01
+    made = umap(x)
+    assert made.valid[:40].all()
+    assert made.valid[40] or "1 vectors have no neighbours" in made.note
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_picture_and_duplicates_are_no_harm():
+    x = groups(25, 3)
+    x[10:20] = x[0]
+    a, b, c = umap(x, seed=1), umap(x, seed=1), umap(x, seed=2)
+    np.testing.assert_array_equal(a.positions, b.positions)
+    assert not np.array_equal(a.positions, c.positions)
+
+
+def test_quality_is_trustworthiness_over_all_rows():
+    x = groups()
+    made = pca(x)
+    trust, kept = quality(x, made.positions, k=5, sample=len(x))
+    theirs = trustworthiness(x, made.positions, n_neighbors=5, metric="cosine")
+    assert trust == pytest.approx(theirs, abs=2e-3) and 0 < kept < 1
+    assert quality(x, x[:, :3], k=5, sample=30)[0] == pytest.approx(quality(x, x[:, :3], k=5, sample=240)[0], abs=0.1)
+    assert quality(x[:2], x[:2, :3]) == (1.0, 1.0)
+
+
+def test_clusters_are_found_named_and_nested():
+    x = groups(80, 5, seed=3)
+    labels = find_clusters(pca(x).positions, 12)
+    assert labels.max() >= 3 and (np.bincount(labels[labels >= 0])[:-1] >= np.bincount(labels[labels >= 0])[1:]).all()
+    truth = np.repeat(np.arange(5), 80)
+    tokens = [f"·{'abcde'[g]}word{chr(97 + i % 26)}{chr(97 + i // 26)}" for g in range(5) for i in range(80)]
+    found = clusters_of(truth.astype(np.int32), pca(x).positions, x, tokens)
+    assert [name[0] for name in found.names] == list("abcde") and all(name.count(",") == 2 for name in found.names)
+    assert found.counts.tolist() == [80] * 5 and found.parents.shape == (5, 3) and found.unclustered == 0
+    few = clusters_of(np.full(400, -1, np.int32), pca(x).positions, x, tokens)
+    assert few.names == [] and few.unclustered == 1
+
+
+def test_drift_of_one_basis_and_of_two():
+    r = np.random.default_rng(4)
+    a = groups(50, 4)
+    b = a + r.normal(size=a.shape).astype(np.float32) * 0.1
+    b[5] = -a[5]
+    same = drift(a, b)
+    assert same.aligned == "none" and same.moved[5] == pytest.approx(2, abs=1e-5)
+    expected = 1 - (unit(a) * unit(b)).sum(1)
+    np.testing.assert_allclose(same.moved, np.maximum(expected, 0), atol=1e-5)
+    assert same.rows == 200 and 0.3 < np.nanmean(same.kept) <= 1 and same.kept[5] < 0.5
+    turn, _ = np.linalg.qr(r.normal(size=(32, 32)))
+    turned = drift(a, (a @ turn).astype(np.float32))
+    assert turned.aligned == "procrustes" and np.nanmax(turned.moved) < 1e-4 and np.nanmin(turned.kept) == 1
+    rotation, _ = orthogonal_procrustes(unit((a @ turn).astype(np.float32)), unit(a))
+    np.testing.assert_allclose(rotation, turn.T, atol=1e-4)
+    with pytest.raises(ValueError, match="do not belong"):
+        drift(a, a[:5])
