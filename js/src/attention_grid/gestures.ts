@@ -25,9 +25,11 @@ export class Gestures {
   /** The region that is being brushed. */
   readonly rubber = h("div", { class: "lt-rubber", hidden: true });
   private start: { at: Point; view: Viewport; brush: boolean } | null = null;
-  private moving = false;
   private wheeled = 1;
-  private ended = Number.NEGATIVE_INFINITY;
+  /** Something is being dragged. */
+  moving = false;
+  /** The last press became a drag: the click that ends it chooses nothing. */
+  dragged = false;
 
   constructor(
     cleanup: Cleanup,
@@ -42,11 +44,6 @@ export class Gestures {
     cleanup.on<PointerEvent>(canvas, "pointerup", (e) => this.release(e));
     cleanup.on(canvas, "pointercancel", () => this.stop());
     cleanup.on<MouseEvent>(canvas, "dblclick", (e) => this.zoom(4, this.point(e)));
-  }
-
-  /** Something is being dragged, or was until a moment ago: the click that ends it chooses nothing. */
-  get dragging(): boolean {
-    return this.moving || performance.now() - this.ended < 50;
   }
 
   /** A place of the canvas, as the geometry counts; in whole pixels, as clicks come, so that all events agree. */
@@ -88,6 +85,7 @@ export class Gestures {
 
   private press(e: PointerEvent): void {
     if (e.button !== 0) return;
+    this.dragged = false;
     const at = this.point(e);
     const g = this.host.geometry();
     if (!g || !blockAt(g, ...at)) return;
@@ -102,7 +100,7 @@ export class Gestures {
     const [dx, dy] = [x - start.at[0], y - start.at[1]];
     if (!this.moving) {
       if (Math.hypot(dx, dy) < STEADY) return;
-      this.moving = true;
+      this.moving = this.dragged = true;
       this.host.canvas.setPointerCapture?.(e.pointerId);
     }
     if (start.brush) {
@@ -127,7 +125,6 @@ export class Gestures {
     const { start } = this;
     const g = this.host.geometry();
     if (!this.stop() || !start) return;
-    this.ended = performance.now();
     if (!start.brush || !g) return;
     const corner = ([x, y]: Point) =>
       blockAt(g, inside(x, g.left, rightOf(g)), inside(y, g.top, g.top + g.rows * g.cellY));

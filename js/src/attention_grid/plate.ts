@@ -442,7 +442,7 @@ export class Plate {
   private point(e: PointerEvent): void {
     if (e.pointerType === "touch") return;
     const { geometry: g, data } = this;
-    const at = this.gestures.dragging ? null : this.at(e);
+    const at = this.gestures.moving ? null : this.at(e);
     if (!at || !g || !data) {
       this.hideTip();
       return;
@@ -460,17 +460,17 @@ export class Plate {
   }
 
   private click(e: MouseEvent): void {
-    const { dragging } = this.gestures;
-    const at = dragging ? null : this.at(e);
+    const { dragged } = this.gestures;
+    const at = dragged ? null : this.at(e);
     // Also after a drag: Esc goes back from what was brushed.
-    if (dragging || at || this.label(e)) this.twin.element.focus({ preventScroll: true });
+    if (dragged || at || this.label(e)) this.twin.element.focus({ preventScroll: true });
     if (at) this.events.choose([...at.cell]);
   }
 
   /** A row's label chooses the query, a column's the key; with Shift it joins the sum. */
   private label(e: MouseEvent): boolean {
     const { geometry: g, replay, reading, data } = this;
-    const label = g && !this.gestures.dragging && labelAt(g, ...this.gestures.point(e));
+    const label = g && !this.gestures.dragged && labelAt(g, ...this.gestures.point(e));
     if (!label || !replay || !reading || !data) return false;
     if (e.shiftKey && (data.same || label.axis === "key")) this.events.add(label.token);
     else if (label.axis === "row") this.events.choose([label.token]);
