@@ -27,7 +27,7 @@ from ..analysis.drift import Drift, drift
 from ..analysis.projection import Projected, pca, quality
 from ..errors import EngineCancelled, EngineCrashed, LlamaTelemetryError
 from ..models.find import cache_folder
-from ..trace import display_token
+from ..trace import Trace, display_token
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,6 +83,7 @@ class EmbeddingSpace:
     ) -> None:
         self.model, self.matrix, self.layer = model, matrix, layer
         self._what = what
+        self.steps: NDArray[np.int32] | None = None
         self._texts = what is not None and len(what) > 0 and isinstance(what[0], str)
         if self._texts:
             self.ids = np.full(len(what or ()), -1, np.int32)
@@ -92,6 +93,38 @@ class EmbeddingSpace:
         ids = range(len(pieces)) if what is None else [int(i) for i in what]
         self.ids = np.asarray(ids, np.int32)
         self.tokens, self.kinds = [display_token(pieces[i]) for i in ids], [kinds[i] for i in ids]
+
+    @classmethod
+    def of_trace(cls, model: Model, trace: Trace, layers: Sequence[int] | None = None) -> EmbeddingSpace:
+        """The residual stream of a prompt: every token after every layer (or some), layer after layer.
+
+        Parameters
+        ----------
+        model : Model
+        trace : Trace
+            Layers that it has for some tokens only (the last, with ``logits="last"``) are left out.
+        layers : sequence of int, optional
+
+        Returns
+        -------
+        EmbeddingSpace
+            With `steps`, int32 (n, 2): layer and token of each row.
+        """
+        made = cls(model, [])
+        n, rows, steps = len(trace.token_ids), [], []
+        for layer in [own.layer for own in trace.layers] if layers is None else layers:
+            stream = trace.hidden(layer)
+            if len(stream) == n:
+                rows.append(stream)
+                steps += [(layer, token) for token in range(n)]
+        if not rows:
+            raise LlamaTelemetryError("no layer of this trace has the residual stream of all tokens")
+        count = len(rows)
+        made.ids = np.tile(trace.token_ids, count)
+        made.tokens, made.kinds = trace.tokens * count, trace.token_kinds * count
+        made.steps = np.asarray(steps, np.int32)
+        made.vectors = np.concatenate(rows)
+        return made
 
     @cached_property
     def vectors(self) -> Floats:

@@ -76,6 +76,17 @@ def test_texts_and_some_tokens(model):
     assert texts.umap().projected.method == "pca"
 
 
+def test_a_prompt_s_path_through_the_layers(model):
+    trace = model.trace("the old sea")
+    space = EmbeddingSpace.of_trace(model, trace)
+    n, layers = len(trace.tokens), len(trace.layers) - 1  # of the last only one row was computed
+    assert space.vectors.shape == (n * layers, 64) and space.steps.tolist()[n] == [1, 0]
+    np.testing.assert_array_equal(space.vectors[n : 2 * n], trace.hidden(1))
+    assert space.pca().positions.shape == (n * layers, 3)
+    with pytest.raises(lt.LlamaTelemetryError, match="of all tokens"):
+        EmbeddingSpace.of_trace(model, trace, [trace.layers[-1].layer])
+
+
 def lt_token(model, token):
     from llamatelemetry_widget.trace import display_token
 
