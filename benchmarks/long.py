@@ -81,4 +81,5 @@ def _open_heads(page: Any) -> float:
         page.keyboard.press("Enter")
         chromium.once(page, f"{COUNT} > {at} || null")
         times.append(chromium.entry(page, "lt:open-head")["duration"])
+        chromium.once(page, "document.querySelector('.lt-waiting') ? null : true")  # the pictures of its stages
     return median(times)
