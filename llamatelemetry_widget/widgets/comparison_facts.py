@@ -20,7 +20,7 @@ from . import attention_facts as told
 Array = np.ndarray[Any, Any]
 Head = tuple[int, int]
 
-CELLS = 1 << 28  # of both sides that distances are computed from: 1024 tokens of 270 heads, in a few seconds
+CELLS = 300_000_000  # of both sides that distances are computed from: 1024 tokens of 270 heads, in some seconds
 PRODUCTS = 10_000_000_000  # that overlaps are computed from: 512 tokens of 200 heads, in about a second
 _EXCERPT = 3  # tokens that stand for a prompt
 _SETTINGS = {"kv_type": "KV cache", "flash_attention": "flash attention", "n_ubatch": "ubatch"}

@@ -34,7 +34,7 @@ Array = np.ndarray[Any, Any]
 Head = tuple[int, int]
 
 DISTANCES = ("jensen-shannon", "total-variation")
-_NOTEBOOK_BYTES = 1_048_576  # of the chosen heads in a saved notebook: 2048 tokens
+_NOTEBOOK_BYTES = 1_500_000  # of the chosen heads in a saved notebook: 2048 tokens
 _PAGE_BYTES = 2_000_000  # of heads embedded in an exported page
 _LISTED = 9  # heads that a picture names
 
