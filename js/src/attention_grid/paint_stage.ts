@@ -89,7 +89,7 @@ export function diverge(value: number, limit: number): number {
 }
 
 export interface StagePicture {
-  /** As many cells as the geometry has. */
+  /** As many cells as the geometry has; a long head's tile may have fewer, which are then larger. */
   readonly matrix: Matrix;
   readonly geometry: StageGeometry;
   readonly ramp: readonly Rgb[];
@@ -113,7 +113,7 @@ export function paintStage(canvas: HTMLCanvasElement, p: StagePicture): void {
   const target = new Uint32Array(image.data.buffer);
   const table = pixels(p.ramp, p.theme.paper);
   const [paper, dash] = [pixel(p.theme.paper), pixel(p.theme.ink3)];
-  const cell = { x: g.width / g.columns, y: g.height / g.rows };
+  const cell = { x: g.width / matrix.keys, y: g.height / matrix.rows };
   for (let y = 0; y < g.height; y++) {
     const row = Math.floor(y / cell.y);
     const cells = matrix.data.subarray(row * matrix.keys, (row + 1) * matrix.keys);
