@@ -10,7 +10,6 @@ import { Gestures } from "./gestures";
 import { headWords } from "./grid";
 import type { Mode } from "./layout";
 import { Minimap } from "./minimap";
-import { queryName, tokenName } from "./names";
 import {
   blockAt,
   columnWidth,
@@ -25,6 +24,7 @@ import {
   rowY,
   viewGeometry,
 } from "./paint_matrix";
+import { cellWords, greatest, type Pointed } from "./pointed";
 import type { Reading } from "./reading";
 import type { Replay } from "./replay";
 import { automaticMaximum, legend, type Scale } from "./scale";
@@ -433,7 +433,7 @@ export class Plate {
   }
 
   /** The cells under the pointer, and the greatest of them with its exact value. */
-  private at(e: MouseEvent): { block: Viewport; cell: Cell; value: number } | null {
+  private at(e: MouseEvent): (Pointed & { readonly block: Viewport }) | null {
     const { geometry: g, replay } = this;
     const block = g && replay && blockAt(g, ...this.gestures.point(e));
     return block && { block, ...greatest(replay, block) };
@@ -449,7 +449,7 @@ export class Plate {
     }
     this.events.hover(at.cell);
     const show = () => {
-      this.tip.element.replaceChildren(...cellWords(data, at));
+      this.tip.element.replaceChildren(...cellWords(data, at.block, at));
       const box = this.canvas.getBoundingClientRect();
       const [row, key] = at.cell;
       const [w, hh] = [Math.max(3, columnWidth(g, key)), Math.max(3, g.cellY)];
@@ -477,48 +477,4 @@ export class Plate {
     else this.events.choose([reading.query, label.token]);
     return true;
   }
-}
-
-/** The cell of greatest weight in a block; its first one where all are masked. */
-function greatest(replay: Replay, { rows, keys }: Viewport): { cell: Cell; value: number } {
-  let best: { cell: Cell; value: number } = { cell: [rows[0], keys[0]], value: Number.NaN };
-  for (let row = rows[0]; row < rows[1]; row++)
-    for (let key = keys[0]; key < keys[1]; key++) {
-      const value = replay.value("softmax", row, key);
-      if (value > best.value || (Number.isNaN(best.value) && !Number.isNaN(value)))
-        best = { cell: [row, key], value };
-    }
-  return best;
-}
-
-/** What a tooltip says: the cell, its value, and of how many cells it is the greatest. */
-function cellWords(
-  data: GridData,
-  at: { block: Viewport; cell: Cell; value: number },
-): (HTMLElement | string)[] {
-  const { block, cell, value } = at;
-  const [row, key] = cell;
-  const words = !Number.isNaN(value)
-    ? smallWeight(value)
-    : key > row
-      ? "masked: comes later"
-      : "outside the window";
-  const range = (what: string, [from, to]: Span) =>
-    to - from > 1 ? `${what}s ${from}\u2013${to - 1}` : `${what} ${from}`;
-  const many = size(block.rows) * size(block.keys) > 1;
-  return [
-    queryName(data, row),
-    h("span", { class: "lt-quiet" }, " \u2192 "),
-    tokenName(data, key),
-    h("b", {}, ` ${words}`),
-    ...(many
-      ? [
-          h(
-            "div",
-            { class: "lt-quiet lt-tip-block" },
-            `${Number.isNaN(value) ? "" : "highest of "}${range("row", block.rows)} \u00b7 ${range("key", block.keys)}`,
-          ),
-        ]
-      : []),
-  ];
 }
