@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from .analysis.lens import Lens
 from .engine.client import IDLE_SECONDS, Engine
 from .engine.collector import Collector, GrowingCollector
 from .engine.generation import Generation
@@ -324,7 +325,7 @@ class Model:
     ) -> Trace:
         collector = kind(self.info, self._engine, ids, decoder_ids, request, emit)
         trace = collector.finish(self._request({**request, "ids": ids, "decoder_ids": decoder_ids}, collector))
-        trace._run_again = partial(_token_statistics, weakref.ref(self))
+        trace._ask = partial(_ask_again, weakref.ref(self))
         return trace
 
     def generate(
@@ -789,8 +790,8 @@ def _pair(name: str, a: TreeNode | None, b: TreeNode | None) -> dict[str, Any]:
     }
 
 
-def _token_statistics(model: weakref.ref[Model], trace: Trace) -> Array:
-    """Statistics of a trace's tokens, by running them once more with the same settings.
+def _ask_again(model: weakref.ref[Model], trace: Trace, what: str, arguments: dict[str, Any]) -> Any:
+    """What a trace does not hold, by running its tokens once more with the same settings.
 
     Raises
     ------
@@ -800,12 +801,38 @@ def _token_statistics(model: weakref.ref[Model], trace: Trace) -> Array:
     own = model()
     if own is None:
         raise CaptureUnavailable(
-            "the model of this trace is gone, so its tokens cannot be run again: trace with logits='all'"
+            f"the model of this trace is gone, so {what} cannot be computed: open it and trace again"
         )
-    request = {**trace.info["settings"], "do": "trace", "layers": None, "capture": [], "logits": "last"}
     decoder = [] if trace.decoder is None else trace.decoder[0].tolist()
-    again = own._collect(Collector, trace.token_ids.tolist(), decoder, {**request, "token_stats": True}, lambda _: None)
-    return np.array(again._arrays["token_stats"])
+    ids = trace.token_ids.tolist()
+    settings = {**trace.info["settings"], "layers": None, "logits": "last"}
+    if what == "token_stats":
+        request = {**settings, "do": "trace", "capture": [], "token_stats": True}
+        again = own._collect(Collector, ids, decoder, request, lambda _: None)
+        return np.array(again._arrays["token_stats"])
+    if own.info.metadata.get(f"{own.info.architecture}.pooling_type") is not None:
+        raise CaptureUnavailable("this model has no output matrix, so its layers say no words")
+    matrix = own._stored(own._matrix("output"))
+    request = {**settings, **arguments, "do": what, "ids": ids, "decoder_ids": decoder, "matrix": matrix}
+    answer = own._request(request)
+    return _ANSWERS[what](answer, arguments)
+
+
+def _lens(answer: Message, arguments: dict[str, Any]) -> Lens:
+    return Lens(
+        answer["layers"],
+        np.asarray(arguments["positions"], np.int32),
+        answer["ids"],
+        answer["probabilities"],
+        answer["entropy"],
+        answer["final"],
+        answer["probability"],
+        answer["rank"],
+        {int(i): bytes.fromhex(piece) for i, piece in zip(answer["words"], answer["pieces"], strict=True)},
+    )
+
+
+_ANSWERS = {"lens": _lens}
 
 
 def parse_bytes(size: str | int) -> int:

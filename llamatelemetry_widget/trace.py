@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from .analysis.attention import STATISTICS, Mask, Reduced, Scoring, name_head, replay, stages
+from .analysis.lens import Lens
 from .analysis.tokens import TOKEN_STATISTICS, token_statistics
 from .errors import CaptureUnavailable, LlamaTelemetryError
 
@@ -143,7 +144,8 @@ class Trace:
     _arrays: dict[str, Array] = field(default_factory=dict, repr=False)
     _rows: dict[str, list[int]] = field(default_factory=dict, repr=False)
     _generated: list[GeneratedToken] = field(default_factory=list, repr=False)
-    _run_again: Callable[[Trace], Array] | None = field(default=None, repr=False, compare=False)
+    _ask: Callable[[Trace, str, dict[str, Any]], Any] | None = field(default=None, repr=False, compare=False)
+    _lenses: dict[str, Lens] = field(default_factory=dict, repr=False, compare=False)
 
     def __repr__(self) -> str:
         return f"<Trace: {self.provenance}>"
@@ -193,14 +195,57 @@ class Trace:
             ids = self.token_ids if self.decoder is None else self.decoder[0]
             if len(logits) == len(ids):
                 self._arrays["token_stats"] = _token_statistics(logits, ids)
-            elif self._run_again is not None:
-                self._arrays["token_stats"] = self._run_again(self)
             else:
-                raise CaptureUnavailable(
-                    "this trace holds the logits of its last token only, and no model to run it again: "
-                    "look at token_stats before you save a trace, or trace with logits='all'"
-                )
+                self._arrays["token_stats"] = self._asked("token_stats", {}, "trace with logits='all'")
         return self._arrays["token_stats"]
+
+    def _asked(self, what: str, arguments: dict[str, Any], instead: str) -> Any:
+        """What only a run of the model can tell."""
+        if self._ask is None:
+            raise CaptureUnavailable(
+                f"this trace has no model that could run it again, and {what} was not kept: "
+                f"look at it before you save a trace, or {instead}"
+            )
+        return self._ask(self, what, arguments)
+
+    def lens(self, k: int = 5, layers: Sequence[int] | None = None, positions: Sequence[int] | None = None) -> Lens:
+        """The logit lens: the model's own final norm and output matrix, applied to the stream after every layer.
+
+        The model runs the prompt once more for it; nothing of the size of the vocabulary is kept.
+
+        Parameters
+        ----------
+        k : int
+            Likeliest words kept.
+        layers : sequence of int, optional
+            All by default; -1 is the embedding.
+        positions : sequence of int, optional
+            Tokens; all by default.
+
+        Returns
+        -------
+        Lens
+
+        Raises
+        ------
+        CaptureUnavailable
+            The trace has no model, or its model ends in another way (an encoder, an output on a device).
+
+        References
+        ----------
+        nostalgebraist: interpreting GPT: the logit lens, 2020.
+        """
+        rows = [-1, *self._part_layers.get("self", [])] if layers is None else [int(layer) for layer in layers]
+        n = len(self.token_ids)
+        where = list(range(n)) if positions is None else [int(p) % n if -n <= p < n else int(p) for p in positions]
+        outside = [p for p in where if not 0 <= p < n]
+        if outside:
+            raise CaptureUnavailable(f"token {outside[0]} does not exist: the trace has tokens 0 to {n - 1}")
+        key = json.dumps([k, rows, where])
+        if key not in self._lenses:
+            arguments = {"k": int(k), "rows": rows, "positions": where}
+            self._lenses[key] = self._asked("lens", arguments, "keep the model open")
+        return self._lenses[key]
 
     @property
     def generation(self) -> pd.DataFrame:

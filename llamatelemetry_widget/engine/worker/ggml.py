@@ -65,7 +65,9 @@ class _CpuTraits(C.Structure):
     _fields_ = [("from_float", C.c_void_p), ("vec_dot", C.c_void_p), ("vec_dot_type", C.c_int), ("nrows", C.c_int64)]
 
 
-class _InitParams(C.Structure):
+class InitParams(C.Structure):
+    """ggml_init_params."""
+
     _fields_ = [("mem_size", C.c_size_t), ("mem_buffer", C.c_void_p), ("no_alloc", C.c_bool)]
 
 
@@ -82,21 +84,22 @@ def library(name: str) -> C.CDLL:
     return C.CDLL(os.fspath(path))
 
 
-def _declared(lib: C.CDLL, name: str, result: Any, *arguments: Any) -> Any:
+def declared(lib: C.CDLL, name: str, result: Any, *arguments: Any) -> Any:
+    """A C function with its types."""
     function = getattr(lib, name)
     function.restype, function.argtypes = result, arguments
     return function
 
 
 BASE = library("ggml-base")
-op_name_of = _declared(BASE, "ggml_op_name", C.c_char_p, C.c_int)
-unary_op = _declared(BASE, "ggml_get_unary_op", C.c_int, C.c_void_p)
-unary_name = _declared(BASE, "ggml_unary_op_name", C.c_char_p, C.c_int)
-n_bytes = _declared(BASE, "ggml_nbytes", C.c_size_t, C.c_void_p)
-buffer_name = _declared(BASE, "ggml_backend_buffer_name", C.c_char_p, C.c_void_p)
-is_host = _declared(BASE, "ggml_backend_buffer_is_host", C.c_bool, C.c_void_p)
-tensor_get = _declared(BASE, "ggml_backend_tensor_get", None, C.c_void_p, C.c_void_p, C.c_size_t, C.c_size_t)
-traits_of = _declared(BASE, "ggml_get_type_traits", C.POINTER(_Traits), C.c_int)
+op_name_of = declared(BASE, "ggml_op_name", C.c_char_p, C.c_int)
+unary_op = declared(BASE, "ggml_get_unary_op", C.c_int, C.c_void_p)
+unary_name = declared(BASE, "ggml_unary_op_name", C.c_char_p, C.c_int)
+n_bytes = declared(BASE, "ggml_nbytes", C.c_size_t, C.c_void_p)
+buffer_name = declared(BASE, "ggml_backend_buffer_name", C.c_char_p, C.c_void_p)
+is_host = declared(BASE, "ggml_backend_buffer_is_host", C.c_bool, C.c_void_p)
+tensor_get = declared(BASE, "ggml_backend_tensor_get", None, C.c_void_p, C.c_void_p, C.c_size_t, C.c_size_t)
+traits_of = declared(BASE, "ggml_get_type_traits", C.POINTER(_Traits), C.c_int)
 _TO_FLOAT = C.CFUNCTYPE(None, C.c_void_p, C.c_void_p, C.c_int64)
 
 
@@ -200,7 +203,7 @@ def round_like(q: Array, k_type: int) -> Array:
     if k_type == F16:
         return q.astype(np.float16)
     cpu = library("ggml-cpu")
-    partner_of = _declared(cpu, "ggml_get_type_traits_cpu", C.POINTER(_CpuTraits), C.c_int)
+    partner_of = declared(cpu, "ggml_get_type_traits_cpu", C.POINTER(_CpuTraits), C.c_int)
     partner = partner_of(k_type).contents.vec_dot_type
     traits, source = traits_of(partner).contents, np.ascontiguousarray(q, np.float32)
     if not traits.from_float or not traits.to_float:  # Q8_1 has no way back; Q8_0 rounds the same values the same way
@@ -220,15 +223,13 @@ def check_layout() -> None:
     BackendMissing
         Names the version found and the range that is known to fit.
     """
-    init = _declared(BASE, "ggml_init", C.c_void_p, _InitParams)
-    free = _declared(BASE, "ggml_free", None, C.c_void_p)
-    new = _declared(BASE, "ggml_new_tensor_3d", C.c_void_p, C.c_void_p, C.c_int, C.c_int64, C.c_int64, C.c_int64)
-    set_name = _declared(BASE, "ggml_set_name", C.c_void_p, C.c_void_p, C.c_char_p)
-    soft_max = _declared(
-        BASE, "ggml_soft_max_ext", C.c_void_p, C.c_void_p, C.c_void_p, C.c_void_p, C.c_float, C.c_float
-    )
-    permute = _declared(BASE, "ggml_permute", C.c_void_p, C.c_void_p, C.c_void_p, C.c_int, C.c_int, C.c_int, C.c_int)
-    context = init(_InitParams(1 << 16, None, False))
+    init = declared(BASE, "ggml_init", C.c_void_p, InitParams)
+    free = declared(BASE, "ggml_free", None, C.c_void_p)
+    new = declared(BASE, "ggml_new_tensor_3d", C.c_void_p, C.c_void_p, C.c_int, C.c_int64, C.c_int64, C.c_int64)
+    set_name = declared(BASE, "ggml_set_name", C.c_void_p, C.c_void_p, C.c_char_p)
+    soft_max = declared(BASE, "ggml_soft_max_ext", C.c_void_p, C.c_void_p, C.c_void_p, C.c_void_p, C.c_float, C.c_float)
+    permute = declared(BASE, "ggml_permute", C.c_void_p, C.c_void_p, C.c_void_p, C.c_int, C.c_int, C.c_int, C.c_int)
+    context = init(InitParams(1 << 16, None, False))
     try:
         scores = new(context, F32, 5, 3, 2)
         mask = new(context, F16, 5, 3, 1)

@@ -28,6 +28,9 @@ class Node:
     ne: tuple[int, ...]
     type: int = 0
     src: list[Node | None] = field(default_factory=list, repr=False)
+    address: int = 0  # of a leaf: where it is as long as the model is
+    value: float = 0.0  # epsilon of a norm, factor of a SCALE
+    unary: str = ""
 
     @property
     def is_leaf(self) -> bool:

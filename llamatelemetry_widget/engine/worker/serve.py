@@ -19,6 +19,7 @@ from ... import errors
 from ..wire import Disconnected, Message, SharedBlock, Wire
 from . import ggml
 from .generate import Generate
+from .lens import LensRun
 from .llama import Llama, quiet_log
 from .operators import GraphRun
 from .run import Run, template
@@ -173,6 +174,9 @@ class Worker:
             "kinds": np.array([names.index(kind) for kind in kinds], np.uint8),
             "names": names,
         }
+
+    def _do_lens(self, request: Message, send: Any) -> None:
+        LensRun(self._model(), request, send, self._stopped)()
 
     def _do_generate(self, request: Message, send: Any) -> None:
         Generate(self._model(), request, send, self._stopped)()

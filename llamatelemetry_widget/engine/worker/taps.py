@@ -148,5 +148,10 @@ class _Recorder:
     @staticmethod
     def _node(address: int, index: int) -> Node:
         tensor = ggml.at(address)
-        name = tensor.name.decode("utf-8", "replace")
-        return Node(index, name, ggml.op_name(tensor.op), tuple(int(n) for n in tensor.ne), int(tensor.type))
+        name, op = tensor.name.decode("utf-8", "replace"), ggml.op_name(tensor.op)
+        node = Node(index, name, op, tuple(int(n) for n in tensor.ne), int(tensor.type), address=address)
+        if op in ("RMS_NORM", "NORM", "SCALE"):
+            node.value = ggml.params(tensor, 1)[0]
+        if op == "UNARY":
+            node.unary = bytes(ggml.unary_name(ggml.unary_op(address))).decode()
+        return node

@@ -41,6 +41,11 @@ class Stored:
         if self._offset + self.bytes_of(self.count) > len(self._map):
             raise ModelFileError(f"{where['path']} ends before this tensor does; fetch it again")
 
+    @property
+    def address(self) -> int:
+        """Of the first byte, in the mapped file."""
+        return int(np.frombuffer(self._map, np.uint8, 1, self._offset).ctypes.data)
+
     def bytes_of(self, weights: int) -> int:
         """Bytes of so many weights."""
         return int(weights // self.traits.block * self.traits.size)
