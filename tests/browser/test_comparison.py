@@ -17,13 +17,14 @@ with lt.open_model("smollm2") as model:
     b = model.trace({PROMPT.replace("lighthouse", "museum")!r}, progress=False)"""
 TWO = "two = lt.HeadComparison(a, b); two"
 ONE = "one = lt.HeadComparison(a, a=(17, 5), b=(16, 0)); one"
+LAYERS = "layers = lt.HeadComparison(a, a=17, b=16); layers"
 DARK = re.compile(r"\blt-dark\b")
 
 
 @pytest.fixture(scope="module")
 def compared(lab, module_context, record):
     """A notebook with a comparison of two prompts and one of two heads."""
-    notebook = Notebook.write(lab, module_context, "comparison", RUNS, TWO, ONE)
+    notebook = Notebook.write(lab, module_context, "comparison", RUNS, TWO, ONE, LAYERS)
     notebook.run_all(180)
     yield notebook
     notebook.close()
@@ -177,6 +178,22 @@ def test_the_square_of_like_heads_chooses_two(compared, one):
     expect(one.plates.nth(1).locator("h4")).to_contain_text(f"L{right[0]} H{right[1]}")
     one.root.get_by_role("button", name="Swap A and B").click()
     compared.becomes("[list(one.left), list(one.right)]", [right, left])
+
+
+def test_other_layers_are_compared_as_they_are_chosen(compared):
+    layers = Comparison(compared, 2)
+    layers.root.get_by_label("Layer of B").select_option("20")
+    compared.becomes("[layers.left[0], layers.right[0]]", [17, 20])
+    expect(layers.root.locator(".lt-map-box h4")).to_contain_text("layer 20")
+    left, right = compared.kernel.value("[list(layers.left), list(layers.right)]")
+    expect(layers.plates.nth(1).locator("h4")).to_contain_text(f"L{right[0]} H{right[1]}")
+    value = compared.kernel.value(f"float(layers.to_numpy()[{left[1]}, {right[1]}])")
+    chosen = layers.root.locator(".lt-rank[aria-selected=true] b")
+    layers.root.get_by_role("button", name="more").click()
+    layers.root.get_by_role("button", name="more").click()
+    layers.root.get_by_role("button", name="more").click()
+    layers.root.get_by_role("button", name="more").click()
+    expect(chosen).to_have_text(f"{value:.3f}")
 
 
 def test_a_head_chosen_in_a_grid_is_chosen_here(compared, two):

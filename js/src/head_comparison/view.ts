@@ -72,7 +72,7 @@ export class HeadComparisonView {
   private readonly mapTitle = h("h4", {});
   private readonly mapBox: HTMLElement;
   private readonly clustersBox: HTMLElement;
-  private readonly over = h("div", { class: "lt-overview" });
+  private readonly over = h("div", { class: "lt-hc-over" });
   private readonly status = h("div", { class: "lt-notice", role: "status", hidden: true });
   private readonly sentence = h("div", { class: "lt-sentence" });
   private readonly table = h("div", { class: "lt-stats" });
