@@ -67,8 +67,6 @@ export class TreeTable {
     cleanup.on<MouseEvent>(this.spacer, "click", (e) => this.click(e));
     cleanup.on<PointerEvent>(this.spacer, "pointermove", (e) => this.over(e));
     cleanup.on(this.spacer, "pointerleave", () => events.leave());
-    cleanup.on(this.grid, "focus", () => this.frame.ask());
-    cleanup.on(this.grid, "blur", () => this.frame.ask());
     this.openFirst();
   }
 
@@ -156,7 +154,7 @@ export class TreeTable {
     const row = this.rows[at]!;
     const { data } = this;
     const mine = row.count === 1 && row.first === this.chosen;
-    const focused = at === this.cursor && document.activeElement === this.grid;
+    const focused = at === this.cursor; // drawn by the style sheet, so that a click is never on a row that goes
     const dim = this.hits !== null && !this.anyHit(row);
     const e = h("div", {
       id: `${this.name}-${at}`,

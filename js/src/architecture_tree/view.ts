@@ -205,7 +205,7 @@ export class ArchitectureTreeView {
     observer.observe(root);
     cleanup.add(() => observer.disconnect());
     this.search();
-    this.resolve();
+    this.resolve(null);
     this.resize();
   }
 
@@ -220,7 +220,7 @@ export class ArchitectureTreeView {
     this.colourBy = this.makeColours();
     this.renderControls();
     this.search();
-    this.resolve();
+    this.resolve(null);
     this.frame.ask();
   }
 
@@ -243,7 +243,7 @@ export class ArchitectureTreeView {
       this.search();
     }
     if (state.node !== before.node || state.layer !== before.layer || state.head !== before.head)
-      this.resolve();
+      this.resolve(before);
     this.frame.ask();
   }
 
@@ -296,21 +296,22 @@ export class ArchitectureTreeView {
     return all.find((own) => own.name === this.state.overlay) ?? all[0]!;
   }
 
-  /** Which node the state means. A layer or head that was chosen elsewhere is a node here. */
-  private resolve(): void {
+  /**
+   * Which node the state means. A node that was chosen counts, whatever layer is still there: its own comes with it or
+   * after it. A layer or head that was chosen elsewhere is a node here, unless the node lies in it.
+   */
+  private resolve(before: State | null): void {
     const { layer, head, node } = this.state;
     const { a } = this.models;
     const named = a.find(node);
-    const own = (at: number) => (at < 0 ? [null, null] : [num(a.layer[at]!), num(a.head[at]!)]);
-    const [l, hd] = own(named);
-    let chosen = named;
-    if (l !== layer || hd !== head) {
-      const place = a.place(layer, head);
-      chosen = place >= 0 ? place : a.place(layer, null);
-      const id = a.id(chosen);
-      if (id !== node) this.source.change({ node: id });
-    }
-    this.chosen = chosen;
+    this.chosen = named;
+    if (before ? before.node !== node : named >= 0) return;
+    const own = named < 0 ? [null, null] : [num(a.layer[named]!), num(a.head[named]!)];
+    if (own[0] === layer && own[1] === head) return;
+    const place = a.place(layer, head);
+    this.chosen = place >= 0 ? place : a.place(layer, null);
+    const id = a.id(this.chosen);
+    if (id !== node) this.source.change({ node: id });
   }
 
   private inData(node: number): number {
