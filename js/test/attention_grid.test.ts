@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { maxReduce } from "../src/attention_grid/atlas";
 import { CODE_WEIGHT, FUTURE, floats, GridData, histogram, OUTSIDE, SEEN } from "../src/attention_grid/data";
 import { CellIndex, layoutGrid, placeCells } from "../src/attention_grid/layout";
-import { cellAt, columnX, matrixGeometry } from "../src/attention_grid/paint_matrix";
+import { blockAt, columnX, matrixGeometry } from "../src/attention_grid/paint_matrix";
 import { compose, escapeXml, toSvg } from "../src/attention_grid/picture";
 import { read } from "../src/attention_grid/reading";
 import { automaticMaximum, logPosition, positions, rampCodes } from "../src/attention_grid/scale";
@@ -245,9 +245,10 @@ describe("matrix", () => {
       const g = matrixGeometry(n, n, { width: 430, left: 80, top: 60 }, true, 2);
       if (g.cellX >= 1) expect((g.cellX * 2) % 1).toBeCloseTo(0);
       expect(columnX(g, n - 1) + g.cellX).toBeLessThanOrEqual(430);
-      expect(cellAt(g, columnX(g, n - 1) + g.cellX / 2, g.top + g.cellY / 2)).toEqual([0, n - 1]);
+      const corner = blockAt(g, columnX(g, n - 1) + g.cellX / 2, g.top + g.cellY / 2)!;
+      expect([corner.rows[0], corner.keys[1]]).toEqual([0, n]);
     }
-    expect(cellAt(matrixGeometry(24, 24, { width: 430, left: 80, top: 60 }, true, 2), 10, 10)).toBeNull();
+    expect(blockAt(matrixGeometry(24, 24, { width: 430, left: 80, top: 60 }, true, 2), 10, 10)).toBeNull();
   });
 });
 

@@ -152,12 +152,6 @@ export function blockAt(g: MatrixGeometry, x: number, y: number): Viewport | nul
   return { rows, keys: [g.key0 + Math.min(key, g.keys - 1), g.key0 + Math.min(g.keys, last)] };
 }
 
-/** The cell under a point, null outside the matrix. */
-export function cellAt(g: MatrixGeometry, x: number, y: number): [number, number] | null {
-  const block = blockAt(g, x, y);
-  return block && [block.rows[0], block.keys[0]];
-}
-
 /** The token whose label stands at a point beside the matrix. */
 export function labelAt(
   g: MatrixGeometry,
