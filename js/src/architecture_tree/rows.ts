@@ -15,8 +15,9 @@ export interface Row {
   readonly count: number;
 }
 
-/** Fewer siblings than this are not folded. */
+/** Fewer siblings than this are not folded; the heads of a KV head are few and each is a thing of its own. */
 const RUN = 3;
+const HEADS = 17;
 
 /** What is open: nodes and runs, a run under the name of the first node that it has when nothing is chosen. */
 export class Opened {
@@ -69,7 +70,7 @@ function pieces(
     let stop = i + 1;
     if (isNumbered(data.kindOf(start)))
       while (stop < children.length && signature[children[stop]!] === signature[start]) stop++;
-    if (stop - i < RUN) {
+    if (stop - i < (data.kindOf(start) === "head" ? HEADS : RUN)) {
       for (; i < stop; i++) found.push({ first: children[i]!, last: children[i]!, count: 1, run: start });
       continue;
     }
@@ -77,8 +78,10 @@ function pieces(
     for (; i <= stop; i++) {
       const here = i < stop && alone(children[i]!, start);
       if (!here && i < stop) continue;
-      if (i > from)
-        found.push({ first: children[from]!, last: children[i - 1]!, count: i - from, run: start });
+      const left = children.slice(from, i);
+      if (left.length >= RUN)
+        found.push({ first: left[0]!, last: left.at(-1)!, count: left.length, run: start });
+      else for (const one of left) found.push({ first: one, last: one, count: 1, run: start });
       if (here) found.push({ first: children[i]!, last: children[i]!, count: 1, run: start });
       from = i + 1;
     }
