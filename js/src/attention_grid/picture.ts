@@ -62,6 +62,8 @@ export interface Part {
 export interface Row {
   readonly heading: readonly [string, string];
   readonly figures: readonly Figure[];
+  /** Each comes from the one before it. */
+  readonly steps: boolean;
 }
 
 export interface Figure {
@@ -75,6 +77,7 @@ export interface Figure {
 }
 
 const MARGIN = 16;
+const LINE = 16;
 /** Width of the lines beside a canvas. */
 const NOTES = 270;
 /** From one small picture to the next, and the least that one takes. */
@@ -88,11 +91,11 @@ const sizeOf = (c: HTMLCanvasElement) => ({
 
 const room = ({ canvas }: Figure) => Math.max(SMALL, sizeOf(canvas).width) + BETWEEN;
 
-/** Stacks the parts under a title, provenance last. */
+/** Stacks the parts under a title, provenance last: one line, or one for each run. */
 export function compose(
   title: string,
   subtitle: string,
-  provenance: string,
+  provenance: string | readonly string[],
   parts: readonly Part[],
   theme: Theme,
 ): Picture {
@@ -103,7 +106,7 @@ export function compose(
   const width = Math.max(480, ...parts.map((p) => sizeOf(p.canvas).width), ...rows) + 2 * MARGIN;
   let y = MARGIN + 14;
   text(title, MARGIN, y, 15, theme.ink, true);
-  text(subtitle, MARGIN + title.length * 8.6 + 12, y, 13, theme.ink2);
+  text(subtitle, MARGIN + title.length * 9 + 12, y, 13, theme.ink2);
   y += 14;
   for (const part of parts) {
     const size = sizeOf(part.canvas);
@@ -136,8 +139,11 @@ export function compose(
     if (part.row) y = row(items, part.row, y, theme);
   }
   items.push({ kind: "fill", x: MARGIN, y: y + 4, width: width - 2 * MARGIN, height: 1, colour: theme.line });
-  text(provenance, MARGIN, y + 22, 11, theme.ink3);
-  return { width, height: y + 22 + MARGIN, items, theme };
+  const lines = typeof provenance === "string" ? [provenance] : provenance;
+  lines.forEach((line, i) => {
+    text(line, MARGIN, y + 22 + i * LINE, 11, theme.ink3);
+  });
+  return { width, height: y + 22 + (lines.length - 1) * LINE + MARGIN, items, theme };
 }
 
 /** A canvas and the boxes over it. */
@@ -163,7 +169,7 @@ function image(
 }
 
 /** Small pictures side by side; returns where they end. */
-function row(items: Item[], { heading, figures }: Row, top: number, theme: Theme): number {
+function row(items: Item[], { heading, figures, steps }: Row, top: number, theme: Theme): number {
   const text = (t: string, x: number, y: number, size: number, colour: Rgb, bold = false, right = false) =>
     items.push({ kind: "text", text: t, x, y, size, bold, colour, right });
   text(heading[0], MARGIN, top + 16, 12, theme.ink, true);
@@ -180,7 +186,7 @@ function row(items: Item[], { heading, figures }: Row, top: number, theme: Theme
     const ticks = figure.ticks.map((t, k, all) => [k / (all.length - 1), t] as const);
     ramp(items, ticks, { x, y: y + high + 24, width }, figure.diverging, theme);
     x += width + BETWEEN;
-    if (i + 1 < figures.length) text("\u2192", x - BETWEEN / 2 - 6, y + high / 2, 15, theme.ink3);
+    if (steps && i + 1 < figures.length) text("\u2192", x - BETWEEN / 2 - 6, y + high / 2, 15, theme.ink3);
   });
   return y + high + 60;
 }

@@ -134,6 +134,7 @@ export class StagesView {
     if (this.element.hidden || !replay || !chosen || !look || figures.some((f) => !f.painted)) return null;
     return {
       heading: [this.title.textContent ?? "", "the same cell in each"],
+      steps: true,
       figures: figures.map((figure) => ({
         title: figure.stage,
         value: stageValue(replay, figure.stage, ...chosen),

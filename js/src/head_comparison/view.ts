@@ -2,7 +2,7 @@
 // In: ComparisonData, a state, a source of replays. Out: DOM in `root`, and changes of the state. Knows nothing of Jupyter.
 import { keyHint, Segmented, Toggle } from "../attention_grid/controls";
 import { modeOf } from "../attention_grid/layout";
-import { compose, type Part, toPng, toSvg } from "../attention_grid/picture";
+import { compose, type Part, type Row, toPng, toSvg } from "../attention_grid/picture";
 import type { Replay } from "../attention_grid/replay";
 import style from "../attention_grid/style.css";
 import { Announcer, Cleanup, copyText, download, Frame, h } from "../shared/dom";
@@ -567,56 +567,53 @@ export class HeadComparisonView {
 
   private async save(kind: "PNG" | "SVG"): Promise<void> {
     const { facts } = this.data;
+    const words = (e: HTMLElement) =>
+      [e.firstElementChild?.textContent ?? "", e.lastElementChild?.textContent ?? ""] as const;
     const parts: Part[] = [
       {
-        heading: [
-          this.mapTitle.firstElementChild?.textContent ?? "",
-          this.mapTitle.lastElementChild?.textContent ?? "",
-        ],
+        heading: words(this.mapTitle),
         canvas: this.map.canvas,
         boxes: this.map.boxes,
         under: "",
         notes: [],
         ramp: this.map.ticks,
+        row: this.figures(),
       },
-      ...this.platesAsParts(),
     ];
-    const lines = facts.sides.map((_, i) => this.provenanceLine(i));
-    const picture = compose(
-      facts.title,
-      this.title.lastElementChild?.textContent ?? "",
-      lines.join("   "),
-      parts,
-      this.theme,
-    );
+    const two = facts.sides.length === 2;
+    const lines = facts.sides.map((_, i) => (two ? `${"AB"[i]}  ` : "") + this.provenanceLine(i));
+    const subtitle = this.title.lastElementChild?.textContent ?? "";
+    const picture = compose(facts.title, subtitle, lines, parts, this.theme);
     const blob = kind === "PNG" ? await toPng(picture, Math.max(2, this.ratio)) : toSvg(picture);
     const name = (facts.sides[0]?.model || "model").replace(/[^\w.-]+/g, "_");
     download(`comparison-${name}.${kind.toLowerCase()}`, blob);
     this.announcer.say(`${kind} saved`);
   }
 
-  private platesAsParts(): Part[] {
-    if (!this.shown || this.plates.element.hidden) return [];
+  /** Both heads and their difference, for pictures. */
+  private figures(): Row | null {
+    if (!this.shown || this.plates.element.hidden) return null;
     const { result } = this.shown;
-    return this.plates.plates.flatMap((plate, i) => {
-      if (plate.element.hidden) return [];
-      const heading = [
-        plate.title.firstElementChild?.textContent ?? "",
-        plate.title.lastElementChild?.textContent ?? "",
-      ] as const;
-      const last = i === 2;
-      const words = `JS ${weight(result.meanJs, 4)} bits, TV ${weight(result.meanTv, 4)}`;
-      return [
-        {
-          heading,
-          canvas: plate.canvas,
-          boxes: this.plates.boxes(i),
-          under: last ? words : "",
-          notes: [],
-          ramp: plate.ticks,
-          diverging: last,
-        },
-      ];
-    });
+    const cell = this.cell;
+    const distances = `JS ${weight(result.meanJs, 4)} bits \u00b7 TV ${weight(result.meanTv, 4)}`;
+    return {
+      steps: false,
+      heading: [result.difference ? distances : "", cell ? (this.plates.say(...cell) ?? "") : ""],
+      figures: this.plates.plates.flatMap((plate, i) =>
+        plate.element.hidden
+          ? []
+          : [
+              {
+                title: [...plate.title.children].map((e) => e.textContent).join("  "),
+                value: "",
+                canvas: plate.canvas,
+                boxes: this.plates.boxes(i),
+                under: "",
+                ticks: plate.ticks.map(([, tick]) => tick),
+                diverging: i === 2,
+              },
+            ],
+      ),
+    };
   }
 }
