@@ -13,6 +13,7 @@ const out = join(root, "llamatelemetry_widget", "widgets", "static");
 const BUDGET = {
   architecture_tree: 120_000,
   attention_grid: 180_000,
+  embedding_space: 700_000, // three.js is most of it
   expert_strip: 90_000,
   head_comparison: 100_000,
 };

@@ -35,8 +35,10 @@ if TYPE_CHECKING:
     from .trace import GeneratedToken, Trace, load_trace
     from .widgets.architecture_tree import ArchitectureTree
     from .widgets.attention_grid import AttentionGrid
+    from .widgets.embedding_space import EmbeddingSpace3D
     from .widgets.expert_strip import ExpertStrip
     from .widgets.head_comparison import HeadComparison
+    from .widgets.layer_lens import LayerLens
     from .widgets.links import link
     from .widgets.trace_views import TraceViews
 
@@ -54,8 +56,10 @@ _HOMES = {
     "load_trace": "trace",
     "ArchitectureTree": "widgets.architecture_tree",
     "AttentionGrid": "widgets.attention_grid",
+    "EmbeddingSpace3D": "widgets.embedding_space",
     "ExpertStrip": "widgets.expert_strip",
     "HeadComparison": "widgets.head_comparison",
+    "LayerLens": "widgets.layer_lens",
     "TraceViews": "widgets.trace_views",
     "decode_thumbnail": "analysis.attention",
     "link": "widgets.links",
@@ -87,6 +91,7 @@ __all__ = [
     "AttentionGrid",
     "BackendMissing",
     "CaptureUnavailable",
+    "EmbeddingSpace3D",
     "EngineCancelled",
     "EngineCrashed",
     "ExpertStrip",
@@ -94,6 +99,7 @@ __all__ = [
     "Generation",
     "Graph",
     "HeadComparison",
+    "LayerLens",
     "LlamaTelemetryError",
     "MemoryBudgetExceeded",
     "Model",

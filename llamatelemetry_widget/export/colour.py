@@ -40,6 +40,18 @@ QUANT = {
     32: ("#9aa2ac", "#8a929d"),
 }
 
+#: Groups, at most eight: light, dark. What belongs to no group is grey.
+GROUPS = (
+    ("#1570b8", "#6cb2f0"),
+    ("#b07d00", "#e0b64a"),
+    ("#158a5c", "#4fc795"),
+    ("#c43c94", "#f07cc4"),
+    ("#6e4fcf", "#a993ff"),
+    ("#84532a", "#c9996b"),
+    ("#568a0e", "#a3cf5a"),
+    ("#128c99", "#4cc7d4"),
+)
+
 #: The page: paper, fill, line, three inks, accent.
 PAGE = {
     "light": {

@@ -1,0 +1,275 @@
+// The cloud itself: WebGL in one draw call, or pixels of a 2D canvas where there is no WebGL.
+// In: points, styles, a camera. Out: a canvas. Both give the same picture, but for soft edges.
+import {
+  BufferAttribute,
+  BufferGeometry,
+  DataTexture,
+  GLSL3,
+  Matrix4,
+  NearestFilter,
+  Camera as Plain,
+  Points,
+  RawShaderMaterial,
+  RGBAFormat,
+  Scene,
+  WebGLRenderer,
+} from "three";
+import type { Camera } from "./camera";
+import { grain, type Style } from "./colours";
+import { UNPLACED } from "./data";
+
+export interface Cloud {
+  readonly canvas: HTMLCanvasElement;
+  readonly flat: boolean;
+  setPoints(positions: Uint16Array): void;
+  setStyle(style: Style): void;
+  setPalette(palette: Uint8Array<ArrayBuffer>): void;
+  resize(width: number, height: number, ratio: number): void;
+  draw(camera: Camera): void;
+  destroy(): void;
+}
+
+const VERTEX = `
+precision highp float;
+in vec4 place;
+in vec4 style;
+uniform mat4 view;
+uniform sampler2D palette;
+uniform float size;
+uniform float alpha;
+uniform float middle;
+uniform float most;
+out vec4 colour;
+void main() {
+  gl_Position = view * vec4(place.xyz * ${(65535 / 65534).toFixed(9)} - 0.5, 1.0);
+  float near = clamp(middle / gl_Position.w, 0.3, 6.0);
+  gl_PointSize = min(most, size * near * (1.0 + 1.1 * style.y));
+  if (style.z == 0.0) gl_Position = vec4(2.0, 2.0, 2.0, 1.0);
+  vec3 rgb = texture(palette, vec2((style.x * 255.0 + 0.5) / 256.0, 0.5)).rgb;
+  float own = mix(alpha, 0.95, min(1.0, 1.6 * style.y));
+  colour = vec4(rgb, clamp(own * pow(near, 0.8), 0.04, 1.0) * style.z);
+}`;
+const FRAGMENT = `
+precision highp float;
+in vec4 colour;
+out vec4 pixel;
+void main() {
+  float far = length(gl_PointCoord - 0.5) * 2.0;
+  float soft = 1.0 - smoothstep(0.72, 1.0, far);
+  if (soft <= 0.0) discard;
+  pixel = vec4(colour.rgb, colour.a * soft);
+}`;
+
+/** WebGL through three.js. Throws where there is none. */
+export class GlCloud implements Cloud {
+  readonly flat = false;
+  private readonly renderer: WebGLRenderer;
+  private readonly scene = new Scene();
+  private readonly camera = new Plain();
+  private readonly geometry = new BufferGeometry();
+  private readonly material: RawShaderMaterial;
+  private readonly matrix = new Float32Array(16);
+  private points: Points;
+  private n = 0;
+  private ended = false;
+
+  constructor(
+    readonly canvas: HTMLCanvasElement,
+    lost: () => void,
+  ) {
+    const options = {
+      alpha: true,
+      antialias: false,
+      depth: false,
+      powerPreference: "high-performance" as const,
+    };
+    const context = canvas.getContext("webgl2", options);
+    if (!context) throw new Error("no WebGL");
+    canvas.addEventListener("webglcontextlost", (e) => {
+      e.preventDefault();
+      if (!this.ended) lost();
+    });
+    this.renderer = new WebGLRenderer({
+      canvas,
+      context: context as unknown as WebGLRenderingContext,
+      ...options,
+    });
+    this.renderer.setClearColor(0, 0);
+    const uniforms = {
+      view: { value: new Matrix4() },
+      palette: { value: null as DataTexture | null },
+      size: { value: 2 },
+      alpha: { value: 0.3 },
+      middle: { value: 2 },
+      most: { value: 40 },
+    };
+    this.material = new RawShaderMaterial({
+      glslVersion: GLSL3,
+      vertexShader: VERTEX,
+      fragmentShader: FRAGMENT,
+      uniforms,
+      transparent: true,
+      depthTest: false,
+      depthWrite: false,
+    });
+    this.points = new Points(this.geometry, this.material);
+    this.points.frustumCulled = false;
+    this.scene.add(this.points);
+    this.scene.matrixAutoUpdate = false;
+    this.points.matrixAutoUpdate = false;
+  }
+
+  setPoints(positions: Uint16Array): void {
+    const n = positions.length / 3;
+    const four = new Uint16Array(4 * n); // rows of 8 bytes: some drivers copy those of 6 at every draw
+    for (let i = 0; i < n; i++) {
+      four[4 * i] = positions[3 * i]!;
+      four[4 * i + 1] = positions[3 * i + 1]!;
+      four[4 * i + 2] = positions[3 * i + 2]!;
+    }
+    if (n !== this.n) this.geometry.dispose();
+    this.n = n;
+    this.geometry.setAttribute("place", new BufferAttribute(four, 4, true));
+  }
+
+  setStyle({ bytes, order }: Style): void {
+    const now = this.geometry.getAttribute("style") as BufferAttribute | undefined;
+    if (now && now.array.length === bytes.length) {
+      (now.array as Uint8Array).set(bytes);
+      now.needsUpdate = true;
+      const index = this.geometry.index!;
+      (index.array as Uint32Array).set(order);
+      index.needsUpdate = true;
+      return;
+    }
+    this.geometry.setAttribute("style", new BufferAttribute(bytes.slice(), 4, true));
+    this.geometry.setIndex(new BufferAttribute(order.slice(), 1));
+  }
+
+  setPalette(colours: Uint8Array<ArrayBuffer>): void {
+    const { palette } = this.material.uniforms;
+    palette!.value?.dispose();
+    const texture = new DataTexture(colours, 256, 1, RGBAFormat);
+    texture.magFilter = NearestFilter;
+    texture.minFilter = NearestFilter;
+    texture.needsUpdate = true;
+    palette!.value = texture;
+  }
+
+  resize(width: number, height: number, ratio: number): void {
+    this.renderer.setPixelRatio(ratio);
+    this.renderer.setSize(width, height, false);
+    const { size, alpha } = grain(this.n, width);
+    this.material.uniforms.size!.value = size * ratio;
+    this.material.uniforms.alpha!.value = alpha;
+    this.material.uniforms.most!.value = 16 * ratio;
+  }
+
+  draw(camera: Camera): void {
+    const { view, middle } = this.material.uniforms;
+    view!.value.fromArray(camera.matrix(this.matrix));
+    middle!.value = camera.start.distance;
+    this.renderer.render(this.scene, this.camera);
+  }
+
+  destroy(): void {
+    this.ended = true;
+    this.geometry.dispose();
+    this.material.uniforms.palette!.value?.dispose();
+    this.material.dispose();
+    this.renderer.dispose();
+    this.renderer.forceContextLoss();
+  }
+}
+
+/** Pixels, point by point. */
+export class FlatCloud implements Cloud {
+  readonly flat = true;
+  private positions: Uint16Array = new Uint16Array(0);
+  private style: Style | null = null;
+  private palette: Uint8Array = new Uint8Array(1024);
+  private xy = new Float32Array(0);
+  private depths = new Float32Array(0);
+  private ratio = 1;
+
+  constructor(readonly canvas: HTMLCanvasElement) {}
+
+  setPoints(positions: Uint16Array): void {
+    this.positions = positions;
+    this.xy = new Float32Array((positions.length / 3) * 2);
+    this.depths = new Float32Array(positions.length / 3);
+  }
+
+  setStyle(style: Style): void {
+    this.style = style;
+  }
+
+  setPalette(palette: Uint8Array): void {
+    this.palette = palette;
+  }
+
+  resize(width: number, height: number, ratio: number): void {
+    this.ratio = ratio;
+    this.canvas.width = Math.max(1, Math.round(width * ratio));
+    this.canvas.height = Math.max(1, Math.round(height * ratio));
+  }
+
+  draw(camera: Camera): void {
+    const ctx = this.canvas.getContext("2d");
+    const { style, xy, depths, palette, ratio } = this;
+    if (!ctx || !style) return;
+    const { width, height } = this.canvas;
+    camera.projectAll(this.positions, UNPLACED, xy, depths);
+    const image = ctx.createImageData(width, height);
+    const out = image.data;
+    const { size, alpha } = grain(depths.length, width / ratio);
+    const middle = camera.start.distance;
+    for (const row of style.order) {
+      const visible = style.bytes[4 * row + 2]! / 255;
+      const x = xy[2 * row]! * ratio;
+      if (visible === 0 || !(x > -20 && x < width + 20)) continue;
+      const y = xy[2 * row + 1]! * ratio;
+      const emphasis = style.bytes[4 * row + 1]! / 255;
+      const near = Math.max(0.3, Math.min(6, middle / depths[row]!));
+      const radius = (Math.min(16, size * near * (1 + 1.1 * emphasis)) * ratio) / 2;
+      const own = alpha + (0.95 - alpha) * Math.min(1, 1.6 * emphasis);
+      const a = Math.max(0.04, Math.min(1, own * near ** 0.8)) * visible;
+      const code = 4 * style.bytes[4 * row]!;
+      dot(out, width, height, x, y, radius, palette, code, a);
+    }
+    ctx.putImageData(image, 0, 0);
+  }
+
+  destroy(): void {
+    this.canvas.width = 1;
+    this.canvas.height = 1;
+  }
+}
+
+/** Lays a disc over what is there. */
+function dot(
+  out: Uint8ClampedArray,
+  width: number,
+  height: number,
+  x: number,
+  y: number,
+  radius: number,
+  palette: Uint8Array,
+  code: number,
+  alpha: number,
+): void {
+  const [left, right] = [Math.max(0, Math.floor(x - radius)), Math.min(width - 1, Math.ceil(x + radius))];
+  const [top, bottom] = [Math.max(0, Math.floor(y - radius)), Math.min(height - 1, Math.ceil(y + radius))];
+  for (let py = top; py <= bottom; py++)
+    for (let px = left; px <= right; px++) {
+      const edge = radius + 0.5 - Math.hypot(px + 0.5 - x, py + 0.5 - y);
+      if (edge <= 0) continue;
+      const a = alpha * Math.min(1, edge);
+      const i = 4 * (py * width + px);
+      const below = out[i + 3]! / 255;
+      const together = a + below * (1 - a);
+      for (let c = 0; c < 3; c++)
+        out[i + c] = (palette[code + c]! * a + out[i + c]! * below * (1 - a)) / together;
+      out[i + 3] = 255 * together;
+    }
+}

@@ -1,0 +1,302 @@
+// What the view knows of a space: points, groups, columns, texts as far as they are here, what was read of tokens.
+// In: the widget's traits. Out: typed arrays without copies, lookups, the search of an exported page.
+export interface Group {
+  readonly label: number;
+  readonly name: string;
+  readonly count: number;
+  readonly at: readonly [number, number, number];
+  readonly hue: number | null;
+}
+
+export interface ColumnFacts {
+  readonly name: string;
+  readonly label: string;
+  readonly unit: string;
+}
+
+export interface DriftFacts {
+  readonly label: string;
+  readonly low: number;
+  readonly median: number;
+  readonly high: number;
+  readonly kept: number | null;
+  readonly k: number;
+  readonly rows: number;
+  readonly aligned: string;
+  readonly movers: readonly { readonly row: number; readonly text: string; readonly moved: number }[];
+  readonly histogram: readonly number[];
+  readonly edges: readonly number[];
+}
+
+export interface Facts {
+  readonly title: string;
+  readonly subtitle: string;
+  readonly provenance: string;
+  readonly details: Readonly<Record<string, unknown>>;
+  readonly model: string;
+  readonly live: boolean;
+  readonly saved: string;
+  readonly n_points: number;
+  readonly width: number;
+  readonly texts: boolean;
+  readonly method: "umap" | "pca";
+  readonly low: readonly number[];
+  readonly high: readonly number[];
+  readonly unplaced: number;
+  readonly trustworthiness: number | null;
+  readonly neighbours_kept: number | null;
+  readonly note: string;
+  readonly phase: "computing" | "done" | "stopped" | "error";
+  readonly doing: string;
+  readonly done: number;
+  readonly total: number;
+  readonly error: string;
+  readonly clusters: readonly Group[];
+  readonly unclustered: number | null;
+  readonly columns: readonly ColumnFacts[];
+  readonly drift: DriftFacts | null;
+}
+
+/** A column of values: numbers (NaN = none), or codes with names, the most frequent first. */
+export type Column =
+  | { readonly kind: "number"; readonly values: Float32Array; readonly low: number; readonly high: number }
+  | {
+      readonly kind: "name";
+      readonly values: Uint8Array;
+      readonly names: readonly string[];
+      readonly counts: readonly number[];
+    };
+
+/** What was read of a token. */
+export interface About {
+  readonly row: number;
+  readonly text: string;
+  readonly rows: readonly number[];
+  readonly texts: readonly string[];
+  readonly cosines: readonly number[];
+  readonly vector: Float32Array;
+  /** The same token's vector in the model that is compared. */
+  readonly other: Float32Array | null;
+}
+
+export interface Found {
+  readonly rows: readonly number[];
+  readonly texts: readonly string[];
+  readonly found: number;
+}
+
+type Bytes = ArrayBuffer | ArrayBufferView;
+export const UNPLACED = 65535;
+
+/** The bytes of a buffer as a typed array; copied only where they do not lie evenly. */
+export function typed<T>(
+  make: { new (b: ArrayBuffer, o: number, n: number): T; readonly BYTES_PER_ELEMENT: number },
+  source: unknown,
+): T {
+  const bytes = source as Bytes | null | undefined;
+  if (!bytes) return new make(new ArrayBuffer(0), 0, 0);
+  const [buffer, offset, length] = ArrayBuffer.isView(bytes)
+    ? [bytes.buffer as ArrayBuffer, bytes.byteOffset, bytes.byteLength]
+    : [bytes, 0, bytes.byteLength];
+  const size = make.BYTES_PER_ELEMENT;
+  if (offset % size === 0) return new make(buffer, offset, Math.floor(length / size));
+  return new make(buffer.slice(offset, offset + length), 0, Math.floor(length / size));
+}
+
+export interface Parts {
+  readonly facts: Facts;
+  readonly positions: unknown;
+  readonly labels: unknown;
+  readonly ids: unknown;
+  readonly columns: Readonly<
+    Record<string, { names: readonly string[]; counts: readonly number[]; buffer: number }>
+  >;
+  readonly columnData: readonly unknown[];
+  readonly embedded: Readonly<Record<string, unknown>>;
+  readonly embeddedData: readonly unknown[];
+}
+
+interface EmbeddedToken {
+  readonly text: string;
+  readonly rows: readonly number[];
+  readonly texts: readonly string[];
+  readonly cosines: readonly number[];
+  readonly buffers: readonly number[];
+}
+
+/** Ends of a scale: 98 % of the values lie between. */
+export function ends(values: Float32Array): [number, number] {
+  const step = Math.max(1, Math.floor(values.length / 50_000));
+  const some: number[] = [];
+  for (let i = 0; i < values.length; i += step) if (Number.isFinite(values[i])) some.push(values[i]!);
+  if (some.length === 0) return [0, 1];
+  const sorted = Float32Array.from(some).sort();
+  const at = (q: number) => sorted[Math.round(q * (sorted.length - 1))]!;
+  const [low, high] = [at(0.01), at(0.99)];
+  return high > low ? [low, high] : [low, low + 1];
+}
+
+export class SpaceData {
+  readonly n: number;
+  readonly positions: Uint16Array;
+  readonly labels: Int16Array;
+  private readonly ids: Int32Array;
+  private readonly read = new Map<string, Column>();
+  private readonly texts = new Map<number, string>();
+  private readonly about = new Map<number, About>();
+  private all: string[] | null = null;
+  private lowered: string[] | null = null;
+
+  constructor(private readonly parts: Parts) {
+    this.positions = typed(Uint16Array, parts.positions);
+    this.n = Math.floor(this.positions.length / 3);
+    this.labels = typed(Int16Array, parts.labels);
+    this.ids = typed(Int32Array, parts.ids);
+    this.takeEmbedded();
+    for (const mover of this.facts.drift?.movers ?? []) this.texts.set(mover.row, mover.text);
+  }
+
+  get facts(): Facts {
+    return this.parts.facts;
+  }
+
+  /** The same points: nothing needs to go to the graphics card again. */
+  samePoints(other: SpaceData): boolean {
+    return this.parts.positions === other.parts.positions;
+  }
+
+  private takeEmbedded(): void {
+    const { embedded, embeddedData } = this.parts;
+    for (const [key, value] of Object.entries(embedded)) {
+      if (key === "texts") {
+        const bytes = typed(Uint8Array, embeddedData[value as number]);
+        this.all = new TextDecoder().decode(bytes).split("\n");
+        continue;
+      }
+      const facts = value as EmbeddedToken;
+      this.put({
+        row: Number(key),
+        ...facts,
+        vector: typed(Float32Array, embeddedData[facts.buffers[0] ?? -1]),
+        other: facts.buffers.length > 1 ? typed(Float32Array, embeddedData[facts.buffers[1]!]) : null,
+      });
+    }
+  }
+
+  /** Takes over what an older state of the same space had read. */
+  keep(older: SpaceData): void {
+    if (older.n !== this.n) return;
+    for (const [row, text] of older.texts) if (!this.texts.has(row)) this.texts.set(row, text);
+    for (const [row, about] of older.about) if (!this.about.has(row)) this.about.set(row, about);
+  }
+
+  put(about: About): void {
+    this.about.set(about.row, about);
+    this.texts.set(about.row, about.text);
+    about.rows.forEach((row, i) => {
+      this.texts.set(row, about.texts[i] ?? "");
+    });
+  }
+
+  aboutOf(row: number): About | null {
+    return this.about.get(row) ?? null;
+  }
+
+  putTexts(rows: readonly number[], texts: readonly string[]): void {
+    rows.forEach((row, i) => {
+      this.texts.set(row, texts[i] ?? "");
+    });
+  }
+
+  /** A row's text, if it is here. */
+  text(row: number): string | null {
+    return this.all?.[row] ?? this.texts.get(row) ?? null;
+  }
+
+  get hasTexts(): boolean {
+    return this.all !== null;
+  }
+
+  idOf(row: number): number {
+    return this.ids.length > 0 ? this.ids[row]! : row;
+  }
+
+  rowOf(id: number | null): number | null {
+    if (id === null) return null;
+    const row = this.ids.length > 0 ? this.ids.indexOf(id) : id;
+    return row >= 0 && row < this.n ? row : null;
+  }
+
+  placed(row: number): boolean {
+    return this.positions[3 * row] !== UNPLACED || this.positions[3 * row + 1] !== UNPLACED;
+  }
+
+  /** A point of the picture's own coordinates, in the cube from -0.5 to 0.5. */
+  inCube(at: readonly number[]): [number, number, number] {
+    const { low, high } = this.facts;
+    return [0, 1, 2].map((i) => (at[i]! - low[i]!) / (high[i]! - low[i]! || 1) - 0.5) as [
+      number,
+      number,
+      number,
+    ];
+  }
+
+  point(row: number): [number, number, number] {
+    return [0, 1, 2].map((i) => this.positions[3 * row + i]! / (UNPLACED - 1) - 0.5) as [
+      number,
+      number,
+      number,
+    ];
+  }
+
+  /** A column's values, if they are here. */
+  column(name: string): Column | null {
+    const known = this.read.get(name);
+    if (known) return known;
+    const facts = this.parts.columns[name];
+    if (!facts) return null;
+    const source = this.parts.columnData[facts.buffer];
+    let made: Column;
+    if (facts.names.length > 0)
+      made = {
+        kind: "name",
+        values: typed(Uint8Array, source),
+        names: facts.names,
+        counts: facts.counts,
+      };
+    else {
+      const values = typed(Float32Array, source);
+      const [low, high] = ends(values);
+      made = { kind: "number", values, low, high };
+    }
+    this.read.set(name, made);
+    return made;
+  }
+
+  group(label: number): Group | null {
+    return this.facts.clusters.find((g) => g.label === label) ?? null;
+  }
+
+  /** Search where all texts are here: what is it, begins with it, holds it; short ones first. */
+  search(text: string, limit: number): Found {
+    const spaced = /^[ \u00b7]/.test(text);
+    const bare = text.replace(/^[ \u00b7]+/, "").toLowerCase();
+    if (!this.all || bare === "") return { rows: [], texts: [], found: 0 };
+    this.lowered ??= this.all.map((t) => t.toLowerCase());
+    const wanted = spaced ? `\u00b7${bare}` : bare;
+    const rows: number[] = [];
+    this.lowered.forEach((t, row) => {
+      if (t.includes(wanted)) rows.push(row);
+    });
+    const rank = (row: number) => {
+      const t = this.lowered![row]!;
+      const own = t.startsWith("\u00b7") && !spaced ? t.slice(1) : t;
+      return own === wanted ? 0 : own.startsWith(wanted) ? 1 : 2;
+    };
+    const found = rows.length;
+    const worth = rows.map((row) => [rank(row), this.all![row]!.length, row] as const);
+    worth.sort((a, b) => a[0] - b[0] || a[1] - b[1] || a[2] - b[2]);
+    const best = worth.slice(0, limit).map(([, , row]) => row);
+    return { rows: best, texts: best.map((row) => this.all![row]!), found };
+  }
+}

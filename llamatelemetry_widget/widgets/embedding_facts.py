@@ -1,0 +1,205 @@
+"""What `EmbeddingSpace3D` tells the browser: quantised points, groups with hues, columns to colour by, found tokens.
+
+In: an `EmbeddingSpace`, a projection, groups, drift. Out: plain JSON and small arrays.
+"""
+
+from __future__ import annotations
+
+import datetime
+import unicodedata
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import LlamaTelemetryError
+
+if TYPE_CHECKING:
+    from ..analysis.clusters import Clusters
+    from ..analysis.drift import Drift
+    from ..studies.embedding_space import EmbeddingSpace
+
+Array = np.ndarray[Any, Any]
+
+HUES = 8  # groups that get a colour of their own; the rest stay grey, with a label
+UNPLACED = 65535  # of all three coordinates: this row has no place in the picture
+_TOP = UNPLACED - 1
+MOVERS = 10
+_BARS = 48
+
+#: Columns that every space has: name, label, unit.
+NUMBERS = {"norm": ("Norm", "length of the vector"), "rank": ("Rank", "token id; earlier tokens are more common")}
+CATEGORIES = {"kind": "Kind", "script": "Script"}
+TITLES = {"umap": "UMAP, cosine", "pca": "PCA"}
+
+
+def quantised(positions: Array) -> tuple[Array, list[float], list[float]]:
+    """Points as uint16 (n, 3) over their bounding cube, and the cube's corners; rows that are not placed say so."""
+    good = np.isfinite(positions).all(1)
+    placed = positions[good].astype(np.float64)
+    low, high = (placed.min(0), placed.max(0)) if len(placed) else (np.zeros(3), np.ones(3))
+    side = float((high - low).max()) or 1.0
+    start = (low + high - side) / 2
+    out = np.full((len(positions), 3), UNPLACED, np.uint16)
+    out[good] = np.clip(np.rint((placed - start) / side * _TOP), 0, _TOP)
+    return out, start.tolist(), (start + side).tolist()
+
+
+def groups(clusters: Clusters | None, positions: Array) -> list[dict[str, Any]]:
+    """Name, size, place (in this projection) and hue of each group."""
+    found = []
+    for i, name in enumerate(clusters.names if clusters is not None else []):
+        rows = positions[clusters.labels == i] if clusters is not None else positions
+        place = np.nanmedian(rows, axis=0) if np.isfinite(rows).all(1).any() else np.full(3, np.nan)
+        hue = i if i < HUES else None
+        found.append({"label": i, "name": name, "count": len(rows), "at": place.tolist(), "hue": hue})
+    return [group for group in found if group["at"][0] == group["at"][0]]
+
+
+def columns_of(own: Mapping[str, Array], drift: bool, texts: bool) -> list[dict[str, Any]]:
+    """What there is to colour by, in the order of the control."""
+    found = [{"name": "cluster", "label": "Cluster", "unit": ""}]
+    found += [{"name": name, "label": label, "unit": unit} for name, (label, unit) in NUMBERS.items()]
+    found += [{"name": name, "label": label, "unit": ""} for name, label in CATEGORIES.items()]
+    if texts:
+        found = [column for column in found if column["name"] in ("cluster", "norm")]
+    if drift:
+        found.append({"name": "drift", "label": "Drift", "unit": "1 \u2212 cosine"})
+    return found + [{"name": name, "label": name, "unit": ""} for name in own]
+
+
+def user_columns(columns: Mapping[str, Any], n: int) -> dict[str, Array]:
+    """A user's columns as arrays; each must have a value for every row."""
+    found = {}
+    for name, values in columns.items():
+        array = np.asarray(values)
+        if array.shape != (n,):
+            raise LlamaTelemetryError(f"column {name!r} has the shape {array.shape}, the space has {n} rows")
+        found[str(name)] = array
+    return found
+
+
+def column(name: str, space: EmbeddingSpace, own: Mapping[str, Array], drift: Drift | None) -> tuple[Array, list[str]]:
+    """The values of a column: float32 with no names, or uint8 codes and the names, most frequent first."""
+    if name in own:
+        values = own[name]
+        if values.dtype.kind in "biuf":
+            return values.astype(np.float32), []
+        return codes(["" if value is None or value != value else str(value) for value in values.tolist()])
+    if name == "norm":
+        return np.linalg.norm(space.vectors, axis=1).astype(np.float32), []
+    if name == "rank":
+        return space.ids.astype(np.float32), []
+    if name == "kind":
+        return codes(space.kinds)
+    if name == "script":
+        return codes([script(token) for token in space.tokens])
+    if name == "drift" and drift is not None:
+        return drift.moved.astype(np.float32), []
+    raise LlamaTelemetryError(f"there is no column {name!r} here")
+
+
+def codes(values: Sequence[str]) -> tuple[Array, list[str]]:
+    """uint8 codes and their names, the most frequent first; from the 256th on, all are "other"."""
+    names, inverse, counts = np.unique(np.asarray(values, object).astype(str), return_inverse=True, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    listed = [str(names[i]) or "(none)" for i in order]
+    if len(listed) > 256:
+        listed = [*listed[:255], "other"]
+    return np.minimum(rank, 255)[inverse].astype(np.uint8), listed
+
+
+_KANA = ("HIRAGANA", "KATAKANA")
+
+
+@lru_cache(maxsize=65536)
+def _script(character: str) -> str:
+    kind = unicodedata.category(character)
+    if kind[0] == "N":
+        return "digits"
+    if kind[0] != "L":
+        return ""
+    word = unicodedata.name(character, "other").split()[0].split("-")[0]
+    return {"CJK": "Han", **dict.fromkeys(_KANA, "Kana")}.get(word, word.capitalize())
+
+
+def script(token: str) -> str:
+    """The writing system of a token's first letter; what has neither letters nor digits is "signs"."""
+    if token.startswith("<0x"):
+        return "bytes"
+    found = [own for own in map(_script, token) if own]
+    letters = [own for own in found if own != "digits"]
+    return (letters or found or ["signs"])[0]
+
+
+def search(tokens: Sequence[str], lowered: Sequence[str], text: str, limit: int) -> tuple[list[int], int]:
+    """Rows whose token is, begins with or holds a text, best first, and how many there are.
+
+    Capitals do not matter; a space at the beginning asks for tokens that begin a word.
+    """
+    spaced = text[:1] in (" ", "\u00b7")
+    wanted = ("\u00b7" if spaced else "") + text.lstrip(" \u00b7").lower()
+    if not wanted.strip("\u00b7"):
+        return [], 0
+    found = [row for row, token in enumerate(lowered) if wanted in token]
+    exact = ("\u00b7" if spaced else "") + text.lstrip(" \u00b7")
+
+    def worth(row: int) -> tuple[int, int, int]:
+        token = tokens[row]
+        bare, low = token.lstrip("\u00b7"), lowered[row]
+        if token == exact or (not spaced and bare == exact):
+            return (0, len(token), row)
+        if low in (wanted, "\u00b7" + wanted):
+            return (1, len(token), row)
+        return (2 if low.startswith((wanted, "\u00b7" + wanted)) else 3, len(token), row)
+
+    if len(found) > 20_000:  # one letter: what is short comes first anyway
+        found_short = [row for row in found if len(tokens[row]) <= len(wanted) + 2]
+        return sorted(found_short, key=worth)[:limit], len(found)
+    return sorted(found, key=worth)[:limit], len(found)
+
+
+def drift_facts(drift: Drift, space: EmbeddingSpace, label: str) -> dict[str, Any]:
+    """The most moved tokens, the histogram and the sentence of a comparison."""
+    moved = drift.moved[np.isfinite(drift.moved)]
+    order = np.argsort(-np.nan_to_num(drift.moved, nan=-1.0), kind="stable")[:MOVERS]
+    order = order[np.isfinite(drift.moved[order])]
+    counts, edges = np.histogram(moved, _BARS) if len(moved) else (np.zeros(0), np.zeros(0))
+    low, middle, high = np.quantile(moved, (0.01, 0.5, 0.99)).tolist() if len(moved) else (0.0, 0.0, 0.0)
+    kept = drift.kept[np.isfinite(drift.kept)]
+    return {
+        "label": label,
+        "low": low,
+        "median": middle,
+        "high": high,
+        "kept": float(kept.mean() * drift.k) if len(kept) else None,
+        "k": drift.k,
+        "rows": drift.rows,
+        "aligned": drift.aligned,
+        "movers": [
+            {"row": int(row), "text": space.tokens[row], "moved": float(drift.moved[row])} for row in order.tolist()
+        ],
+        "histogram": counts.tolist(),
+        "edges": edges.tolist(),
+    }
+
+
+def provenance(space: EmbeddingSpace) -> tuple[str, dict[str, Any]]:
+    """One line on where the vectors come from, and the details behind it."""
+    info = space.model.info
+    names = {"input": "token_embd", "output": "output"}
+    tensors = {n.tensor.name: n.tensor for n in space.model.tree.root.tensors if n.tensor is not None}
+    tensor = tensors.get(f"{names[space.matrix]}.weight") or tensors.get("token_embd.weight")
+    stored = f"{tensor.name.removesuffix('.weight')} {tensor.type_name}" if tensor is not None else names[space.matrix]
+    texts = bool(len(space.ids)) and int(space.ids[0]) < 0
+    what = f"texts, layer {space.layer}" if texts and space.layer is not None else stored
+    details = {
+        "model": info.name,
+        "file": info.path.name,
+        "matrix": stored,
+        "date": datetime.datetime.now().isoformat(timespec="seconds"),
+    }
+    return f"{what} \u00b7 {info.name}", details
