@@ -213,3 +213,28 @@ def test_the_python_of_the_comparisons_page_runs(tmp_path):
     )
     run(before + python_of(page("head-comparison.md")) + "\nmodel.close()", tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["comparison.html", "comparison.png", "comparison.svg"]
+
+
+# -------------------------------------------------------------- the architecture tree
+
+
+def test_every_public_trait_and_export_of_the_tree_is_on_its_page():
+    text = page("architecture-tree.md")
+    sent = {"nodes", "leaves", "nodes_b", "leaves_b", "pairs", "overlay_values", "errors"}
+    sent |= {"graph", "graph_nodes", "graph_seconds", "graph_edges", "graph_weights"}
+    names = lt.ArchitectureTree.class_own_traits(sync=True)
+    public = {name for name in names if not name.startswith("_")} - INTERNAL - sent
+    assert public == {"selected_node", "selected_layer", "selected_head", "overlay", "search", "theme"}
+    for name in public:
+        assert f"`{name}`" in text, name
+        assert name in inspect.getdoc(lt.ArchitectureTree), name
+    for name in ("to_html", "to_svg", "to_png", "to_pandas", "run_graph"):
+        assert hasattr(lt.ArchitectureTree, name) and f"tree.{name}" in text, name
+    assert "`compare_weights()`" in text
+
+
+def test_the_python_of_the_trees_page_runs(tmp_path):
+    code = python_of(page("architecture-tree.md")).replace("compare=other", "compare=model")
+    out = run(code + "\nprint(tree.selected_node)\nmodel.close()", tmp_path)
+    assert out.splitlines()[-1] == "model/layers/L17/attention/KV 1/H5"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"architecture.{end}" for end in ("html", "png", "svg")]

@@ -68,7 +68,7 @@ export class BothView {
     draw(this.maps[1], b, ofOther(overlay, b), (leaf) => blockWords(b, leaf));
     draw(this.maps[2], a, third, (leaf) => [
       blockWords(a, leaf)[0],
-      byError ? `relative error ${figure(errors[1]![leaf])}` : deltaWords(a, b, pairs, leaf),
+      byError ? `error ${figure(errors[1]![leaf])}` : deltaWords(a, b, pairs, leaf),
     ]);
     this.lock(look);
     const short = (side: number) => facts.sides[side]!.quant_type ?? facts.sides[side]!.model;

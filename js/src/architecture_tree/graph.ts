@@ -70,7 +70,7 @@ export class GraphPanel {
       const place = this.placeAt(e);
       if (place && this.graph) this.bars.title = `${this.graph.placeName(place)}: ${time(place.seconds)}`;
     });
-    cleanup.on(this.plot, "scroll", () => this.tip.hide(), { passive: true });
+    cleanup.on(window, "scroll", () => this.tip.hide(), { capture: true, passive: true });
     cleanup.add(() => this.tip.hide());
   }
 
@@ -175,6 +175,7 @@ export class GraphPanel {
     theme: Theme,
     width: number,
   ): void {
+    this.tip.hide(); // of an operation that goes
     const boxes = layoutPlace(graph, place);
     const total = place.seconds;
     const timed = Number.isNaN(total) ? "" : ` \u00b7 ${time(total)}, operations one by one`;

@@ -90,8 +90,10 @@ export class TreeTable {
   show(theme: Theme, height: number, hits: Uint8Array | null): void {
     this.theme = theme;
     this.hits = hits;
+    const other = height !== this.height;
     this.height = height;
     this.resize();
+    if (other && this.chosen >= 0) this.scrollTo(this.cursor);
     this.render();
   }
 

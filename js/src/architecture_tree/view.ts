@@ -525,7 +525,7 @@ export class ArchitectureTreeView {
   }
 
   private mapWidth(): number {
-    return this.wide ? Math.floor(this.width * 0.55) : this.width;
+    return this.wide ? Math.floor(this.width * (this.width < 1000 ? 0.5 : 0.55)) : this.width;
   }
 
   private renderSingle(): void {
