@@ -106,7 +106,7 @@ export function compose(
   const width = Math.max(480, ...parts.map((p) => sizeOf(p.canvas).width), ...rows) + 2 * MARGIN;
   let y = MARGIN + 14;
   text(title, MARGIN, y, 15, theme.ink, true);
-  text(subtitle, MARGIN + title.length * 9 + 12, y, 13, theme.ink2);
+  text(subtitle, MARGIN + title.length * 9.6 + 12, y, 13, theme.ink2);
   y += 14;
   for (const part of parts) {
     const size = sizeOf(part.canvas);
