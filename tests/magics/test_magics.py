@@ -102,6 +102,7 @@ def test_layers_flash_and_into_are_passed_on(shell):
         ("%llamatelemetry opne x", "command 'opne' does not exist: did you mean open?"),
         ("%llamatelemetry open", "say which model"),
         ("%llamatelemetry models x", "models takes no name"),
+        ("%llamatelemetry architecture a b", "unrecognized arguments: b"),
         ("%llamatelemetry close nothing", "'nothing' was not opened here"),
         ("%llamatelemetry open a b", "unrecognized arguments: b"),
     ],
@@ -217,6 +218,15 @@ def test_an_installed_sdk_of_the_same_name_is_never_imported(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+def test_the_architecture_of_a_model_is_shown_without_running_it(shell, zoo_models):
+    named = run(shell, f"%llamatelemetry architecture {zoo_models / 'moe-large.gguf'}").result
+    assert isinstance(named, lt.ArchitectureTree) and len(named.tree.root.tensors) == 5771
+    last = run(shell, "m = %llamatelemetry open smollm2\n%llamatelemetry architecture").result
+    assert last.model is shell.user_ns["m"] and last.model.worker_pid is None
+    failed = run(shell, "%llamatelemetry architecture no-such-model")
+    assert isinstance(failed.error_in_exec, lt.ModelNotFound)
+
+
 # ----------------------------------------------------------------- completion
 
 
@@ -226,6 +236,7 @@ def test_an_installed_sdk_of_the_same_name_is_never_imported(tmp_path):
         ("%llamatelemetry ", set(magics.COMMANDS)),
         ("%llamatelemetry mo", {"models"}),
         ("%llamatelemetry open smo", {"smollm2"}),
+        ("%llamatelemetry architecture smo", {"smollm2"}),
         ("%%llamatelemetry a", {"attention"}),
         ("%%llamatelemetry --", {"--model", "--layers", "--flash", "--predict", "--into"}),
         ("%%llamatelemetry --model smo", {"smollm2"}),
