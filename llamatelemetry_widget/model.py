@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from .analysis.lens import Lens
+from .attribution import Attribution
 from .engine.client import IDLE_SECONDS, Engine
 from .engine.collector import Collector, GrowingCollector
 from .engine.generation import Generation
@@ -544,7 +545,11 @@ class Model:
         if what is not None and len(what) and isinstance(what[0], str):
             return np.stack([self._text_vector(str(text), matrix, layer, pooling) for text in what])
         ids = None if what is None else np.asarray([int(i) for i in what], np.int32)
-        where = self._stored(self._matrix(matrix))
+        return self._rows(self._matrix(matrix), ids)
+
+    def _rows(self, tensor: str, ids: Array | None = None) -> Array:
+        """float32 (n, width): rows of a tensor, all or some."""
+        where = self._stored(tensor)
         count = where["n_weights"] // where["width"]
         if ids is not None and (ids < 0).any() | (ids >= count).any():
             raise LlamaTelemetryError(f"a token id is outside the vocabulary of {count} tokens")
@@ -813,6 +818,8 @@ def _ask_again(model: weakref.ref[Model], trace: Trace, what: str, arguments: di
     if own.info.metadata.get(f"{own.info.architecture}.pooling_type") is not None:
         raise CaptureUnavailable("this model has no output matrix, so its layers say no words")
     matrix = own._stored(own._matrix("output"))
+    if what == "contributions":
+        return Attribution(own, trace, matrix, settings)(**arguments)
     request = {**settings, **arguments, "do": what, "ids": ids, "decoder_ids": decoder, "matrix": matrix}
     answer = own._request(request)
     return _ANSWERS[what](answer, arguments)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from .analysis.attention import STATISTICS, Mask, Reduced, Scoring, name_head, replay, stages
+from .analysis.contributions import Contributions
 from .analysis.lens import Lens
 from .analysis.tokens import TOKEN_STATISTICS, token_statistics
 from .errors import CaptureUnavailable, LlamaTelemetryError
@@ -246,6 +247,45 @@ class Trace:
             arguments = {"k": int(k), "rows": rows, "positions": where}
             self._lenses[key] = self._asked("lens", arguments, "keep the model open")
         return self._lenses[key]
+
+    def contributions(self, token: int | None = None, position: int = -1, against: int | None = None) -> Contributions:
+        """Direct logit attribution: what the embedding, every head and every MLP adds to the logit of a next token.
+
+        Parameters
+        ----------
+        token : int, optional
+            The next token, by id; the model's likeliest by default.
+        position : int
+            The token after which it is predicted. Others than the last need a trace with ``logits="all"``.
+        against : int, optional
+            Another token: the parts are then those of the difference of the two logits.
+
+        Returns
+        -------
+        Contributions
+            The parts add up to the logit. The final norm is frozen at this run's.
+
+        Raises
+        ------
+        CaptureUnavailable
+            What is needed was not captured (hidden states, outputs, attention), or the model ends in another way.
+        """
+        n = len(self.token_ids)
+        at = position + n if position < 0 else position
+        logits = self.logits
+        if not 0 <= at < n or (len(logits) != n and at != n - 1):
+            raise CaptureUnavailable(
+                f"this trace holds no logits after token {position}: it has those of the last token, "
+                f"or of tokens 0 to {n - 1} with logits='all'"
+            )
+        row = logits[at] if len(logits) == n else logits[-1]
+        words = [int(row.argmax()) if token is None else int(token), *([] if against is None else [int(against)])]
+        outside = [word for word in words if not 0 <= word < len(row)]
+        if outside:
+            raise CaptureUnavailable(f"token id {outside[0]} is outside the vocabulary of {len(row)} tokens")
+        arguments = {"words": words, "position": at, "logits": [float(row[word]) for word in words]}
+        found: Contributions = self._asked("contributions", arguments, "keep the model open")
+        return found
 
     @property
     def generation(self) -> pd.DataFrame:

@@ -24,13 +24,14 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "llamatelemetry_widget"
 WORKER = PACKAGE / "engine" / "worker"
 FILES = sorted(PACKAGE.rglob("*.py"))
-UNDER_MODEL = {"errors", "models", "analysis", "trace", "engine", "model"}
+UNDER_MODEL = {"errors", "models", "analysis", "trace", "engine", "attribution", "model"}
 MAY = {
     "errors": set(),
     "models": {"errors"},
     "analysis": {"errors"},
     "trace": {"errors", "analysis"},
     "engine": {"errors", "models", "analysis", "trace"},
+    "attribution": {"errors", "analysis", "trace", "engine", "model"},
     "model": UNDER_MODEL,
     "studies": UNDER_MODEL,
     "settings": set(),

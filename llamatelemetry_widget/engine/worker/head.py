@@ -102,10 +102,10 @@ class OutputHead:
             found.append((step.op, weight, step.value))
         return found
 
-    def after_matrix(self) -> list[str]:
-        """Names of the steps after it."""
-        ops = [step.op for step in self.steps]
-        return ops[ops.index("MUL_MAT") + 1 :]
+    def after_matrix(self) -> list[tuple[str, float]]:
+        """The steps after it: what scales or caps the logits."""
+        at = next(i for i, step in enumerate(self.steps) if step.op == "MUL_MAT")
+        return [(step.op, step.value) for step in self.steps[at + 1 :]]
 
 
 def _steps(plan: Plan) -> list[Step]:

@@ -12,9 +12,10 @@ import numpy as np
 
 from ...analysis.lens import Rows, read_rows
 from ...errors import CaptureUnavailable, EngineCancelled
+from ..cpu import usable_threads
 from .graph import Plan
 from .head import OutputHead
-from .llama import Context
+from .llama import Context, Llama, Settings
 from .run import LOGIT_BYTES, Run
 
 Array = np.ndarray[Any, Any]
@@ -100,6 +101,20 @@ class LensRun(Run):
                 **stacked,
             }
         )
+
+
+def describe_head(llama: Llama, request: dict[str, Any]) -> dict[str, Any]:
+    """What stands between the residual stream and the logits: for attributions."""
+    n = usable_threads()
+    flash, kv_type = request["flash_attention"], request["kv_type"]
+    context = llama.context(Settings(256, max(request["n_ubatch"], 2), 2, flash, kv_type, n))
+    head = OutputHead(context.plan("self", request["ids"]), n, request["matrix"])
+    steps = head.before_matrix()
+    return {
+        "before": [[op, value] for op, _, value in steps],
+        "after": [[op, value] for op, value in head.after_matrix()],
+        **{f"weight_{i}": weight for i, (_, weight, _) in enumerate(steps) if weight is not None},
+    }
 
 
 def _stream(arrays: dict[str, Array], layer: int) -> Array | None:

@@ -19,12 +19,12 @@ from ... import errors
 from ..wire import Disconnected, Message, SharedBlock, Wire
 from . import ggml
 from .generate import Generate
-from .lens import LensRun
+from .lens import LensRun, describe_head
 from .llama import Llama, quiet_log
 from .operators import GraphRun
 from .run import Run, template
 from .vectors import Neighbours, fill_rows
-from .weights import tensor_stats, weight_error
+from .weights import project, tensor_stats, weight_error
 
 
 class Worker:
@@ -177,6 +177,16 @@ class Worker:
 
     def _do_lens(self, request: Message, send: Any) -> None:
         LensRun(self._model(), request, send, self._stopped)()
+
+    def _do_head(self, request: Message, _send: Any) -> dict[str, Any]:
+        return describe_head(self._model(), request)
+
+    def _do_project(self, request: Message, _send: Any) -> dict[str, Any]:
+        answer = {}
+        for i, where in enumerate(request["tensors"]):
+            found = project(where, request["direction"], request[f"inputs_{i}"], self._stopped)
+            answer[f"seen_{i}"], answer[f"outputs_{i}"] = found
+        return answer
 
     def _do_generate(self, request: Message, send: Any) -> None:
         Generate(self._model(), request, send, self._stopped)()

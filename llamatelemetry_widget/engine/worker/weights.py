@@ -70,6 +70,20 @@ def _spans(count: int, width: int, cancelled: Callable[[], bool]) -> Iterator[tu
         yield start, min(start + step, count)
 
 
+def project(
+    where: dict[str, Any], direction: Array, inputs: Array, cancelled: Callable[[], bool]
+) -> tuple[Array, Array]:
+    """A direction of a matrix's outputs as its inputs see it, float64 (in,); and the outputs of some inputs, (out,)."""
+    tensor = Stored(where)
+    seen, outputs = np.zeros(tensor.width), np.zeros(tensor.count // tensor.width)
+    for start, stop in _spans(tensor.count, tensor.width, cancelled):
+        rows = tensor.block(start, stop).reshape(-1, tensor.width)
+        own = slice(start // tensor.width, stop // tensor.width)
+        seen += direction[own] @ rows
+        outputs[own] = rows @ inputs
+    return seen, outputs
+
+
 def tensor_stats(where: dict[str, Any], cancelled: Callable[[], bool]) -> dict[str, Any]:
     """Statistics and a histogram of one tensor's weights; what is not finite is counted and left out."""
     tensor = Stored(where)
