@@ -221,14 +221,14 @@ def test_the_python_of_the_comparisons_page_runs(tmp_path):
 def test_every_public_trait_and_export_of_the_tree_is_on_its_page():
     text = page("architecture-tree.md")
     sent = {"nodes", "leaves", "nodes_b", "leaves_b", "pairs", "overlay_values", "errors"}
-    sent |= {"graph", "graph_nodes", "graph_seconds", "graph_edges", "graph_weights"}
+    sent |= {"plan", "graph", "graph_nodes", "graph_seconds", "graph_edges", "graph_weights"}
     names = lt.ArchitectureTree.class_own_traits(sync=True)
     public = {name for name in names if not name.startswith("_")} - INTERNAL - sent
     assert public == {"selected_node", "selected_layer", "selected_head", "overlay", "search", "theme"}
     for name in public:
         assert f"`{name}`" in text, name
         assert name in inspect.getdoc(lt.ArchitectureTree), name
-    for name in ("to_html", "to_svg", "to_png", "to_pandas", "run_graph"):
+    for name in ("to_html", "to_svg", "to_png", "to_pandas", "run_graph", "plan_memory"):
         assert hasattr(lt.ArchitectureTree, name) and f"tree.{name}" in text, name
     assert "`compare_weights()`" in text
 

@@ -466,6 +466,31 @@ describe("widget", () => {
     expect(text(el, ".lt-at-offer")).toContain("no memory");
   });
 
+  test("memory is planned with what was typed, and shown with its commands", async () => {
+    const model = new FakeModel(traits("moe"));
+    const el = show(model);
+    await settle();
+    const [context, gpu] = [...el.querySelectorAll<HTMLInputElement>(".lt-at-wish input")];
+    context!.value = "4096";
+    gpu!.value = "8GB";
+    press(gpu!, "Enter");
+    await settle();
+    expect(model.sent).toMatchObject([{ type: "fit", n_ctx: 4096, kv_type: "f16", gpu: "8GB" }]);
+    model.set("plan", {
+      ...{ n_ctx: 4096, kv_type: "f16", total: 3e8, gpu_bytes: 8e9, gpu_layers: 4, layers: 4 },
+      owners: { weights: 1e8, kv: 1e8, recurrent: 0, compute: 99e6, output: 1e6 },
+      contexts: [[4096, 3e8]],
+      ...{ server: "llama-server -m x.gguf", modelfile: "FROM x.gguf" },
+    });
+    model.receive({ ...model.sent[0], type: "fit" });
+    await settle();
+    expect(text(el, ".lt-at-memory")).toContain(
+      "300\u202fMB with 4\u202f096 tokens of context; all layers fit",
+    );
+    expect(el.querySelectorAll(".lt-at-owners i").length).toBe(4);
+    expect(text(el, ".lt-at-command")).toBe("llama-server -m x.gguf");
+  });
+
   test("two files: three maps, what changed by role, and the weights that differ most", async () => {
     const model = new FakeModel(traits("pair"));
     const el = show(model);

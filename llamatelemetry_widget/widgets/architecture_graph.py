@@ -1,6 +1,6 @@
-"""What the browser side of an architecture tree is told about the operator graph of a prompt, and about weights.
+"""What the browser side of an architecture tree is told about what was measured: operators, weights, memory.
 
-In: an `OperatorGraph`, a table of weight errors, statistics of a tensor. Out: plain JSON and columns of numbers.
+In: an `OperatorGraph`, weight errors, statistics of a tensor, a `Fit`. Out: plain JSON and columns of numbers.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..engine.operators import OperatorGraph
+from ..engine.sizing import Fit
 from .architecture_facts import Table
 
 Array = np.ndarray[Any, Any]
@@ -140,3 +141,22 @@ def statistics(answer: Mapping[str, Any]) -> tuple[dict[str, Any], list[Array]]:
 def _plain(value: Any) -> Any:
     number = float(value)
     return number if np.isfinite(number) else None
+
+
+_OWNERS = ("weights", "kv", "recurrent", "compute", "output")
+
+
+def plan_facts(fit: Fit) -> dict[str, Any]:
+    """The trait `plan`."""
+    return {
+        "n_ctx": fit.n_ctx,
+        "kv_type": fit.kv_type,
+        "owners": {name: int(getattr(fit, f"{name}_bytes")) for name in _OWNERS},
+        "total": int(fit.total_bytes),
+        "gpu_bytes": fit.gpu_bytes,
+        "gpu_layers": fit.gpu_layers,
+        "layers": fit.layers,
+        "contexts": [[int(row["n_ctx"]), int(row["total_bytes"])] for row in fit.by_context.to_dict("records")],
+        "server": fit.server_command,
+        "modelfile": fit.modelfile,
+    }

@@ -15,6 +15,7 @@ import numpy as np
 import traitlets
 
 from ..engine.operators import OperatorGraph
+from ..engine.sizing import Fit
 from ..errors import LlamaTelemetryError
 from ..model import Model
 from ..models.differences import differences
@@ -96,6 +97,7 @@ class ArchitectureTree(TelemetryWidget):
     graph_edges = Buffer(np.int32, "columns edges")
     graph_weights = Buffer(np.int32, "columns weights")
     errors = Buffer(np.float32, "measures leaves")
+    plan = traitlets.Dict().tag(sync=True)
 
     def __init__(
         self,
@@ -211,12 +213,27 @@ class ArchitectureTree(TelemetryWidget):
         self._show(errors=errors)
         return frame
 
+    def plan_memory(self, n_ctx: int | None = None, kv_type: str = "f16", gpu: str | int | None = None) -> Fit:
+        """Show what the model takes in memory, and what of it fits a GPU.
+
+        Parameters
+        ----------
+        n_ctx, kv_type, gpu
+            As `Model.fit` takes them.
+
+        Returns
+        -------
+        Fit
+        """
+        fit = self._model.fit(n_ctx, kv_type, gpu)
+        self.plan = graphs.plan_facts(fit)
+        return fit
+
     # -------------------------------------------------------------------- messages
 
     def _answer(self, message: Message) -> None:
-        work = {"graph": self._send_graph, "errors": self._send_errors, "tensor": self._send_tensor}.get(
-            str(message.get("type"))
-        )
+        known = {"graph": self._send_graph, "errors": self._send_errors, "tensor": self._send_tensor}
+        work = {**known, "fit": self._send_plan}.get(str(message.get("type")))
         if work is None:
             raise LlamaTelemetryError(f"message {message.get('type')!r} is not known: reload the page")
         self._answer_later(message, message["type"], lambda _: work(message))
@@ -228,6 +245,11 @@ class ArchitectureTree(TelemetryWidget):
     def _send_errors(self, message: Message) -> None:
         self.compare_weights()
         self.send({"type": "errors", "id": message["id"]})
+
+    def _send_plan(self, message: Message) -> None:
+        n_ctx, gpu = message.get("n_ctx"), message.get("gpu") or None
+        self.plan_memory(None if n_ctx is None else int(n_ctx), str(message.get("kv_type") or "f16"), gpu)
+        self.send({"type": "fit", "id": message["id"]})
 
     def _send_tensor(self, message: Message) -> None:
         model = self._compare if message.get("side") == 1 and self._compare is not None else self._model
@@ -421,7 +443,7 @@ def _ids(nodes: Array, strings: list[str], wanted: Array) -> list[str]:
     return [made[at] for at in wanted]
 
 
-_PAGE_TRAITS = ("selected_layer", "selected_head", "selected_node", "overlay", "search", "theme", "graph")
+_PAGE_TRAITS = ("selected_layer", "selected_head", "selected_node", "overlay", "search", "theme", "graph", "plan")
 _BINARY = (
     *("nodes", "leaves", "nodes_b", "leaves_b", "pairs", "overlay_values"),
     *("graph_nodes", "graph_seconds", "graph_edges", "graph_weights", "errors"),

@@ -334,6 +334,20 @@ def test_a_header_alone_cannot_run_and_says_why(zoo_models):
     tree.close()
 
 
+def test_memory_is_planned_as_fit_does(model, tree):
+    fit = tree.plan_memory(2048, gpu="1GB")
+    assert tree.plan["total"] == fit.total_bytes == sum(tree.plan["owners"].values())
+    assert tree.plan["owners"]["kv"] == fit.kv_bytes and tree.plan["gpu_layers"] == fit.gpu_layers == 31
+    assert [2048, fit.total_bytes] in tree.plan["contexts"]
+    assert tree.plan["server"].endswith("-c 2048 -fa auto -ngl 31")
+    wire = Wire(tree)
+    wire.say(type="fit", id="c-1", n_ctx=512, kv_type="q8_0", gpu="")
+    assert wait(wire, "fit")[0]["id"] == "c-1"
+    assert (tree.plan["n_ctx"], tree.plan["kv_type"], tree.plan["gpu_bytes"]) == (512, "q8_0", None)
+    wire.say(type="fit", id="c-2", n_ctx=512, kv_type="q8_0", gpu="much")
+    assert "'much'" in wait(wire, "error")[0]["message"]
+
+
 # ---------------------------------------------------------------------- comparison
 
 

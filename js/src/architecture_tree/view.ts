@@ -14,6 +14,7 @@ import { GraphPanel } from "./graph";
 import type { GraphData } from "./graph_data";
 import { type Column, columnsOf, type Layout, layoutMap } from "./layout";
 import { ByteMap, lockedRange, type MapEvents } from "./map";
+import { MemoryPanel, type Plan, type Wish } from "./memory";
 import { overlaysOf, sequentialLegend } from "./overlays";
 import { compose, type Part, toPng, toSvg } from "./picture";
 import style from "./style.css";
@@ -39,6 +40,8 @@ export interface Source {
   /** Compares the weights of both files; resolves when the errors have come. */
   errors(): Promise<void>;
   values(side: number, name: string): Promise<Statistics>;
+  /** Plans the memory; resolves when the plan has come. */
+  plan(wish: Wish): Promise<void>;
 }
 
 /** Everything that is shown. */
@@ -53,6 +56,7 @@ export interface Models {
   readonly graph: GraphData | null;
   /** RMSE, relative error and cosine per leaf of A; empty where nobody asked. */
   readonly errors: readonly Float32Array[];
+  readonly plan: Plan | null;
 }
 
 type Shown = "a" | "both" | "b";
@@ -99,6 +103,7 @@ export class ArchitectureTreeView {
   private graphState = "";
   private readonly values = new Map<string, Statistics | "asked" | { problem: string }>();
   private wantsValues = false;
+  private readonly memory: MemoryPanel;
   private readonly metadata: Metadata;
   private readonly map: ByteMap;
   private readonly tip = new Floating("lt-tip lt-at-tip");
@@ -172,6 +177,7 @@ export class ArchitectureTreeView {
       },
       cleanup,
     );
+    this.memory = new MemoryPanel((wish) => this.source.plan(wish), cleanup);
     this.metadata = new Metadata(cleanup);
     this.right.append(this.mapTitle, this.map.element, this.legend, this.types, this.notices);
     this.single.append(h("div", { class: "lt-at-left" }, this.table.element, this.tied), this.right);
@@ -185,6 +191,7 @@ export class ArchitectureTreeView {
       this.both.element,
       this.detail.element,
       this.graph.element,
+      this.memory.element,
       this.metadata.element,
       this.makeFooter(),
       this.tip.element,
@@ -383,6 +390,8 @@ export class ArchitectureTreeView {
     const node = this.inData(this.chosen);
     this.detail.show(data, node, this.rolesOf(data), this.theme, this.valuesOf(data, node));
     this.renderGraph();
+    this.memory.element.hidden = this.shown !== "a";
+    this.memory.show(this.models.plan, this.models.facts.runs || (this.live ? "" : "needs a kernel"));
     this.metadata.show(data.sideFacts);
   }
 
@@ -695,6 +704,7 @@ export class ArchitectureTreeView {
       (event.key === "Escape" && this.escape(target)) ||
       (this.opensSearch(event, typing) && this.focusSearch()) ||
       (plain && target === this.input && this.inputKey(event)) ||
+      (plain && event.key === "Enter" && this.memory.enter(target)) ||
       (plain && target === this.table.grid && this.table.key(event)) ||
       (plain && [this.map, ...this.both.maps].some((map) => map.twin.element === target && map.key(event)));
     const native = target instanceof HTMLButtonElement && (event.key === "Enter" || event.key === " ");

@@ -7,6 +7,7 @@ import { together } from "../shared/model";
 import type { ThemeChoice } from "../shared/theme";
 import { type Facts, TreeData } from "./data";
 import { GraphData, type GraphFacts } from "./graph_data";
+import type { Plan } from "./memory";
 import type { Statistics } from "./values";
 import { ArchitectureTreeView, type Models, type Source, type State } from "./view";
 
@@ -24,6 +25,7 @@ interface Traits {
   graph_edges: DataView;
   graph_weights: DataView;
   errors: DataView;
+  plan: Plan | Record<string, never>;
   selected_layer: number | null;
   selected_head: number | null;
   selected_node: string;
@@ -45,6 +47,7 @@ const MEASURED = [
   "graph_edges",
   "graph_weights",
   "errors",
+  "plan",
 ] as const;
 
 function readState(model: Model): State {
@@ -88,6 +91,7 @@ function readModels(model: Model): Models {
 function readMeasured(model: Model, leaves: number): Omit<Models, "a" | "b" | "pairs"> {
   const facts = model.get("facts");
   const own = model.get("graph");
+  const planned = model.get("plan");
   const table = (name: "graph_nodes" | "graph_seconds" | "graph_edges" | "graph_weights") => model.get(name);
   const graph = own?.strings
     ? new GraphData(
@@ -103,6 +107,7 @@ function readMeasured(model: Model, leaves: number): Omit<Models, "a" | "b" | "p
     graph,
     overlays: perLeaf(model.get("overlay_values"), leaves),
     errors: perLeaf(model.get("errors"), leaves),
+    plan: planned?.owners ? (planned as Plan) : null,
   };
 }
 
@@ -126,6 +131,7 @@ const render: Render<Traits> = ({ model, el }) => {
   const source: Source = {
     change: (patch) => writeState(model, patch),
     graph: () => ask({ type: "graph" }).then(() => undefined),
+    plan: (wish) => ask({ type: "fit", ...wish }).then(() => undefined),
     errors: () => ask({ type: "errors" }).then(() => undefined),
     values: async (side, name) => {
       const { message, buffers } = await ask({ type: "tensor", side, name });
