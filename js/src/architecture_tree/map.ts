@@ -220,6 +220,12 @@ export class ByteMap {
     if (range && !this.focused) this.cursor = this.cellOf(range[0]);
   }
 
+  /** Where what is chosen is, in px of the canvas. */
+  get chosen(): DOMRect | null {
+    const { data, layout, locked } = this;
+    return data && layout && locked ? boxOf(data, this.columns, layout, ...locked) : null;
+  }
+
   hover(leaf: number): void {
     this.ring(this.hoverRing, leaf < 0 ? null : [leaf, leaf + 1], 1);
   }

@@ -126,13 +126,13 @@ export class MemoryPanel {
     const parts = OWNERS.filter(([key]) => (plan.owners[key] ?? 0) > 0);
     const bar = h("div", { class: "lt-at-owners", role: "img", "aria-label": `${bytes(plan.total)} in all` });
     const words = h("div", { class: "lt-at-owner-words" });
-    parts.forEach(([key, label], i) => {
+    parts.forEach(([key, label]) => {
       const own = plan.owners[key]!;
-      const part = h("i", { class: `lt-at-owner-${i % 5}`, title: `${label}: ${count(own)} bytes` });
+      const part = h("i", { class: `lt-at-owner-${key}`, title: `${label}: ${count(own)} bytes` });
       part.style.width = `${(100 * own) / plan.total}%`;
       bar.append(part);
       words.append(
-        h("span", {}, h("i", { class: `lt-at-owner-${i % 5}` }), `${label} `, h("b", {}, bytes(own))),
+        h("span", {}, h("i", { class: `lt-at-owner-${key}` }), `${label} `, h("b", {}, bytes(own))),
       );
     });
     this.body.replaceChildren(
@@ -156,7 +156,7 @@ export class MemoryPanel {
     for (const [tokens, total] of plan.contexts) {
       const bar = h("i", {});
       bar.style.width = `${(100 * total) / most}%`;
-      const over = plan.gpu_bytes !== null && total > plan.gpu_bytes ? " \u00b7 more than the GPU has" : "";
+      const over = plan.gpu_bytes !== null && total > plan.gpu_bytes ? " > GPU" : "";
       rows.append(
         h("span", { class: "lt-number" }, count(tokens)),
         h("span", { class: "lt-at-track" }, bar),

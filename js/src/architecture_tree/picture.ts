@@ -13,6 +13,8 @@ export interface Part {
   readonly canvas: HTMLCanvasElement;
   /** Labels below the canvas. */
   readonly axis: readonly { label: string; x: number }[];
+  /** What is chosen, in px of the canvas. */
+  readonly chosen: DOMRect | null;
 }
 
 const MARGIN = 16;
@@ -29,7 +31,7 @@ export function compose(
   const plain = parts.map((p) => ({
     heading: p.heading,
     canvas: p.canvas,
-    boxes: [],
+    boxes: p.chosen ? [{ ...boxOf(p.chosen), thick: true }] : [],
     under: "",
     notes: [],
     ramp: null,
@@ -49,17 +51,27 @@ export function compose(
         colour: theme.ink3,
       });
   }
+  const width = Math.max(made.width, 2 * MARGIN + 9 * title.length + 7.4 * subtitle.length);
   let { height } = made;
   if (types) {
     let x = MARGIN;
     for (const own of types.mix(0, types.leaves)) {
       const type = types.facts.types[own.type]!;
       const words = `${type.name} ${bytes(own.bytes)} (${count(own.count)})`;
+      const wide = 34 + 6.6 * words.length;
+      if (x > MARGIN && x + wide > width) {
+        x = MARGIN;
+        height += 18;
+      }
       items.push({ kind: "fill", x, y: height, width: 10, height: 10, colour: typeColour(type, theme) });
       items.push({ kind: "text", text: words, x: x + 15, y: height + 9, size: 11, colour: theme.ink2 });
-      x += 30 + 6.2 * words.length;
+      x += wide;
     }
     height += 10 + MARGIN;
   }
-  return { width: made.width, height, items, theme };
+  return { width, height, items, theme };
+}
+
+function boxOf({ x, y, width, height }: DOMRect): { x: number; y: number; width: number; height: number } {
+  return { x, y, width, height };
 }

@@ -222,8 +222,9 @@ export class TreeTable {
     const word = /^(.*?)(\d+)$/.exec(name);
     const to = /(\d+)$/.exec(last)?.[1];
     if (!word || to === undefined) return `${name} \u2013 ${last}`;
+    const plural = data.kindOf(row.first) === "kv_group" ? "" : "s"; // "KV 0 – 2", "layers 0 – 16", "H0 – H8"
     const plain = word[1]!.trimEnd();
-    return word[1] === plain ? `${name} \u2013 ${last}` : `${plain}s ${word[2]} \u2013 ${to}`;
+    return word[1] === plain ? `${name} \u2013 ${last}` : `${plain}${plural} ${word[2]} \u2013 ${to}`;
   }
 
   private shapeOf(row: Row): string {

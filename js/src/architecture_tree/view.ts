@@ -788,12 +788,13 @@ export class ArchitectureTreeView {
       heading,
       canvas: map.canvas,
       axis: map.labels,
+      chosen: map.chosen,
     });
     const parts =
       this.shown === "both"
         ? [
-            part([`A \u00b7 ${sideName(facts, 0)}`, totals(this.models.a)], this.both.maps[0]),
-            part([`B \u00b7 ${sideName(facts, 1)}`, totals(this.models.b!)], this.both.maps[1]),
+            part(["A", `${sideName(facts, 0)} \u00b7 ${totals(this.models.a)}`], this.both.maps[0]),
+            part(["B", `${sideName(facts, 1)} \u00b7 ${totals(this.models.b!)}`], this.both.maps[1]),
             part(
               ["B \u2212 A", "bits per weight, drawn on A\u2019s bytes: blue = B smaller, red = B larger"],
               this.both.third,
