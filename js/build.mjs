@@ -16,6 +16,7 @@ const BUDGET = {
   embedding_space: 700_000, // three.js is most of it
   expert_strip: 90_000,
   head_comparison: 100_000,
+  layer_lens: 90_000,
 };
 
 /** Imports of .css give the minified text: the view puts it into its own root, so nothing leaks to the page. */
