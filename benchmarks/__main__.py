@@ -15,7 +15,19 @@ from pathlib import Path
 
 from .figure import Figure, Skipped
 
-MODULES = ("capture", "opening", "header", "memory", "wire", "html", "paint", "frames", "long", "embedding")
+MODULES = (
+    "capture",
+    "opening",
+    "header",
+    "memory",
+    "wire",
+    "html",
+    "paint",
+    "frames",
+    "architecture",
+    "long",
+    "embedding",
+)
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 

@@ -6,6 +6,7 @@ is open: new types appear with new releases, and a file that has one can still b
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 
@@ -105,6 +106,7 @@ FILE_TYPES = {
 }
 
 
+@lru_cache(maxsize=256)  # asked for every tensor, some of them several times
 def ggml_type(code: int) -> GgmlType:
     """The type behind a code; ``unknown type 99`` where nobody here knows it."""
     return GgmlType(*_KNOWN[code]) if code in _KNOWN else GgmlType(f"unknown type {code}", None, None)

@@ -34,6 +34,9 @@ export class TreeTable {
   private hits: Uint8Array | null = null;
   private theme: Theme | null = null;
   private height = 0;
+  /** Rows that are elements now, by their place; they are kept while nothing but the scroll changes. */
+  private made = new Map<number, HTMLElement>();
+  private scrolled = false;
 
   constructor(
     private data: TreeData,
@@ -62,8 +65,14 @@ export class TreeTable {
     this.scroller.setAttribute("role", "presentation");
     this.grid.append(head, this.scroller);
     this.element.append(this.grid);
-    this.frame = new Frame(cleanup, () => this.render());
-    cleanup.on(this.scroller, "scroll", () => this.frame.ask());
+    this.frame = new Frame(cleanup, () => {
+      this.render(this.scrolled);
+      this.scrolled = false;
+    });
+    cleanup.on(this.scroller, "scroll", () => {
+      this.scrolled = true;
+      this.frame.ask();
+    });
     cleanup.on<MouseEvent>(this.spacer, "click", (e) => this.click(e));
     cleanup.on<PointerEvent>(this.spacer, "pointermove", (e) => this.over(e));
     cleanup.on(this.spacer, "pointerleave", () => events.leave());
@@ -84,6 +93,7 @@ export class TreeTable {
     this.opened = new Opened();
     this.chosen = -1;
     this.openFirst();
+    this.made.clear();
     this.frame.ask();
   }
 
@@ -108,6 +118,7 @@ export class TreeTable {
       this.cursor = at;
       this.scrollTo(at);
     }
+    this.made.clear();
     this.frame.ask();
   }
 
@@ -142,13 +153,15 @@ export class TreeTable {
 
   // ------------------------------------------------------------------------------- rows
 
-  private render(): void {
+  private render(keep = false): void {
     if (!this.theme) return;
     const first = Math.max(0, Math.floor(this.scroller.scrollTop / ROW) - SPARE);
     const end = Math.min(this.rows.length, Math.ceil((this.scroller.scrollTop + this.view) / ROW) + SPARE);
-    const made: HTMLElement[] = [];
-    for (let at = first; at < end; at++) made.push(this.row(at, this.theme));
-    this.spacer.replaceChildren(...made);
+    const made = new Map<number, HTMLElement>();
+    for (let at = first; at < end; at++)
+      made.set(at, (keep && this.made.get(at)) || this.row(at, this.theme));
+    this.made = made;
+    this.spacer.replaceChildren(...made.values());
     if (this.rows.length > 0) this.grid.setAttribute("aria-activedescendant", `${this.name}-${this.cursor}`);
   }
 
