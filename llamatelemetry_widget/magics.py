@@ -23,17 +23,20 @@ from .errors import LlamaTelemetryError, ModelNotFound
 if TYPE_CHECKING:
     from .engine.running import RunningTrace
     from .model import Model
+    from .trace import Trace
+    from .widgets.attention_grid import AttentionGrid
 
 NAME = "llamatelemetry"
-VIEWS = ("attention",)
+VIEWS = ("attention", "layers")
 COMMANDS = ("models", "open", "architecture", "close", "help")
 FLASH = ("auto", "on", "off")
 INTO = "_trace"
 _QUICK_SECONDS = 0.3  # a run this short shows its result at once, without a widget that fills in
 
 HELP = f"""\
-%%{NAME} [attention] [--model NAME] [--layers all|0-5,8] [--flash auto|on|off] [--predict N] [--into NAME]
-    The cell is the prompt, byte for byte. Draws the attention of every head; the trace is kept as {INTO} or NAME.
+%%{NAME} [attention|layers] [--model NAME] [--layers all|0-5,8] [--flash auto|on|off] [--predict N] [--into NAME]
+    The cell is the prompt, byte for byte. Draws the attention of every head, or (layers) what the model would say
+    after each layer; the trace is kept as {INTO} or NAME.
     --predict N: the model then writes N tokens, always the likeliest, and the picture grows with them.
     Without --model: the model opened last, else $LLAMATELEMETRY_MODEL, else the smallest installed of the catalogue.
 %{NAME} models          every model that is found on this machine
@@ -194,22 +197,17 @@ class Magics:
     # ---------------------------------------------------------------------- drawing
 
     def _draw(self, arguments: argparse.Namespace, prompt: str) -> Any:
-        from .widgets.attention_grid import AttentionGrid
-        from .widgets.trace_views import TraceViews
-
         if not prompt:
             raise _usage_error("the cell is empty: write the prompt below the magic")
         running = self._run(arguments, prompt)
         grid = None
         try:
-            grid = self._show_live(running)
+            grid = self._show_live(running) if arguments.view == VIEWS[0] else None
             trace = running.result(progress=grid is None)
         except KeyboardInterrupt:  # wherever it lands, the run ends and says so
             running.cancel()
             trace = running.result()
-        if grid is None:
-            grid = AttentionGrid(trace)
-        else:
+        if grid is not None:
             from IPython.display import clear_output
 
             # The cell's result is the same widget, now with its picture for readers who have no kernel.
@@ -217,6 +215,18 @@ class Magics:
         shell = self._shell()
         if shell is not None:
             shell.user_ns[arguments.into] = trace
+        return self._widget(arguments.view, trace, grid)
+
+    def _widget(self, view: str, trace: Trace, grid: AttentionGrid | None) -> Any:
+        """What the cell displays; `grid` is one that shows the trace already."""
+        if view == "layers":
+            from .widgets.layer_lens import LayerLens
+
+            return LayerLens(trace)
+        from .widgets.attention_grid import AttentionGrid
+        from .widgets.trace_views import TraceViews
+
+        grid = grid or AttentionGrid(trace)
         return grid if len(trace.parts) < 2 and not trace.experts else TraceViews(trace, grid)
 
     def _run(self, arguments: argparse.Namespace, prompt: str) -> RunningTrace:

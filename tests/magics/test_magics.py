@@ -85,6 +85,13 @@ def test_layers_flash_and_into_are_passed_on(shell):
     assert result.result.trace is trace
 
 
+def test_layers_draws_the_lens(shell):
+    result = run(shell, f"%%llamatelemetry layers --into t\n{LAMP}").result
+    assert isinstance(result, lt.LayerLens)
+    assert result.trace is shell.user_ns["t"] and result.trace.text == LAMP
+    result.close()
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
@@ -147,7 +154,7 @@ def test_models_are_listed_opened_and_closed(shell, capsys):
     run(shell, "%llamatelemetry close smollm2")
     assert model.worker_pid is None
     run(shell, "%llamatelemetry help")
-    assert "%%llamatelemetry [attention]" in capsys.readouterr().out
+    assert "%%llamatelemetry [attention|layers]" in capsys.readouterr().out
 
 
 def test_the_default_model_is_the_last_opened_then_the_environments_then_the_smallest(shell, monkeypatch):
