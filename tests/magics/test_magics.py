@@ -234,6 +234,13 @@ def test_the_architecture_of_a_model_is_shown_without_running_it(shell, zoo_mode
     assert isinstance(failed.error_in_exec, lt.ModelNotFound)
 
 
+def test_the_vocabulary_of_a_model_is_shown_as_a_space(shell, zoo_models):
+    named = run(shell, f"%llamatelemetry embeddings {zoo_models / 'llama.gguf'}").result
+    assert isinstance(named, lt.EmbeddingSpace3D)
+    assert len(named.positions) == len(named.space.tokens) == named.space.model.info.vocab_size
+    named.close()
+
+
 # ----------------------------------------------------------------- completion
 
 
@@ -244,6 +251,7 @@ def test_the_architecture_of_a_model_is_shown_without_running_it(shell, zoo_mode
         ("%llamatelemetry mo", {"models"}),
         ("%llamatelemetry open smo", {"smollm2"}),
         ("%llamatelemetry architecture smo", {"smollm2"}),
+        ("%llamatelemetry embeddings smo", {"smollm2"}),
         ("%%llamatelemetry a", {"attention"}),
         ("%%llamatelemetry --", {"--model", "--layers", "--flash", "--predict", "--into"}),
         ("%%llamatelemetry --model smo", {"smollm2"}),

@@ -28,7 +28,7 @@ from .taps import GraphChanged
 Array = np.ndarray[Any, Any]
 Send = Callable[..., None]
 CHECK_TOLERANCE = 1e-2  # of the largest |v|; llama.cpp's own error in short prompts is below 2e-3 of that
-HALF_STEP = 2.0**-11  # its kernel for few rows sums v in F16: a random walk of such steps, one per key
+HALF_STEP = 2.0**-10  # its kernel for few rows sums v in F16: a random walk of steps of up to twice 2^-11, one per key
 LOGIT_BYTES = 128_000_000  # of the logits of one ubatch, where only their statistics are wanted
 
 
