@@ -44,6 +44,9 @@ function options(widget) {
     legalComments: "none",
     logLevel: "warning",
     plugins: [cssAsText],
+    // three.js warns of a second copy of itself on a page; every widget brings its own.
+    define: { "window.__THREE__": "undefined" },
+    logOverride: { "assign-to-define": "silent" },
   };
 }
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 NAME = "llamatelemetry"
 VIEWS = ("attention", "layers")
-COMMANDS = ("models", "open", "architecture", "close", "help")
+COMMANDS = ("models", "open", "architecture", "embeddings", "close", "help")
 FLASH = ("auto", "on", "off")
 INTO = "_trace"
 _QUICK_SECONDS = 0.3  # a run this short shows its result at once, without a widget that fills in
@@ -42,6 +42,7 @@ HELP = f"""\
 %{NAME} models          every model that is found on this machine
 %{NAME} open NAME       open a model: a path, a name of the table, hf:owner/repo[/file], ollama:name[:tag]
 %{NAME} architecture [NAME]    every tensor and every byte of a model; without NAME of the default one
+%{NAME} embeddings [NAME]    the whole vocabulary of a model as a space to fly through
 %{NAME} close [NAME]    end the worker of a model, or of all
 %{NAME} help            this text
 
@@ -178,6 +179,11 @@ class Magics:
         from .widgets.architecture_tree import ArchitectureTree
 
         return ArchitectureTree(self._model(name))
+
+    def _embeddings(self, name: str | None) -> Any:
+        from .widgets.embedding_space import EmbeddingSpace3D
+
+        return EmbeddingSpace3D(self._model(name))
 
     def _close(self, name: str | None) -> None:
         if name is not None and name not in self._opened:
@@ -317,7 +323,7 @@ class Magics:
         if not is_cell:
             if not before:
                 return list(COMMANDS)
-            if before in (["open"], ["architecture"]):
+            if before in (["open"], ["architecture"], ["embeddings"]):
                 return _model_names()
             return list(self._opened) if before == ["close"] else []
         if last == "--model":

@@ -238,3 +238,29 @@ def test_the_python_of_the_trees_page_runs(tmp_path):
     out = run(code + "\nprint(tree.selected_node)\nmodel.close()", tmp_path)
     assert out.splitlines()[-1] == "model/layers/L17/attention/KV 1/H5"
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"architecture.{end}" for end in ("html", "png", "svg")]
+
+
+# --------------------------------------------------------------- the embedding space
+
+
+def test_every_public_trait_and_export_of_the_space_is_on_its_page():
+    text, sent = page("embedding-space.md"), {"positions", "labels", "ids", "columns", "column_data"}
+    names = lt.EmbeddingSpace3D.class_own_traits(sync=True)
+    public = {name for name in names if not name.startswith("_")} - INTERNAL - sent
+    assert public == {"token", "selected_tokens", "color", "projection", "search", "theme"}
+    for name in public:
+        assert f"| `{name}` |" in text, name
+        assert name in inspect.getdoc(lt.EmbeddingSpace3D), name
+    for name in ("to_html", "to_svg", "to_png", "to_pandas", "neighbours", "selection", "wait"):
+        assert hasattr(lt.EmbeddingSpace3D, name) and f"space.{name}" in text, name
+
+
+def test_the_python_of_the_spaces_page_runs(tmp_path):
+    code = python_of(page("embedding-space.md")).replace('select=" lamp")', 'select=" lamp", projection="pca")')
+    run(code + "\nspace.close()\nmodel.close()", tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"embedding.{end}" for end in ("html", "png", "svg")]
+
+
+def test_the_python_of_the_page_on_graphs_runs(tmp_path):
+    code = python_of(page("graphs.md")) + "\nprint(len(parts.nodes), len(operations.nodes) > 900, len(looks.nodes))"
+    assert run(code, tmp_path).split()[:2] == ["727", "True"]

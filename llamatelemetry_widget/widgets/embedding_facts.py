@@ -6,6 +6,7 @@ In: an `EmbeddingSpace`, a projection, groups, drift. Out: plain JSON and small 
 from __future__ import annotations
 
 import datetime
+import heapq
 import unicodedata
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -57,16 +58,25 @@ def groups(clusters: Clusters | None, positions: Array) -> list[dict[str, Any]]:
     return [group for group in found if group["at"][0] == group["at"][0]]
 
 
-def columns_of(own: Mapping[str, Array], drift: bool, texts: bool) -> list[dict[str, Any]]:
+def path(steps: Array | None) -> dict[str, Any] | None:
+    """How rows of a residual stream go together: layer after layer, each with all tokens."""
+    if steps is None:
+        return None
+    layers = list(dict.fromkeys(steps[:, 0].tolist()))
+    return {"tokens": len(steps) // len(layers), "layers": layers}
+
+
+def columns_of(own: Mapping[str, Array], drift: bool, texts: bool, path: bool = False) -> list[dict[str, Any]]:
     """What there is to colour by, in the order of the control."""
     found = [{"name": "cluster", "label": "Cluster", "unit": ""}]
     found += [{"name": name, "label": label, "unit": unit} for name, (label, unit) in NUMBERS.items()]
     found += [{"name": name, "label": label, "unit": ""} for name, label in CATEGORIES.items()]
-    if texts:
+    if texts or path:
         found = [column for column in found if column["name"] in ("cluster", "norm")]
     if drift:
         found.append({"name": "drift", "label": "Drift", "unit": "1 \u2212 cosine"})
-    return found + [{"name": name, "label": name, "unit": ""} for name in own]
+    labels = {"layer": "Layer"} if path else {}
+    return found + [{"name": name, "label": labels.get(name, name), "unit": ""} for name in own]
 
 
 def user_columns(columns: Mapping[str, Any], n: int) -> dict[str, Array]:
@@ -156,10 +166,10 @@ def search(tokens: Sequence[str], lowered: Sequence[str], text: str, limit: int)
             return (1, len(token), row)
         return (2 if low.startswith((wanted, "\u00b7" + wanted)) else 3, len(token), row)
 
-    if len(found) > 20_000:  # one letter: what is short comes first anyway
-        found_short = [row for row in found if len(tokens[row]) <= len(wanted) + 2]
-        return sorted(found_short, key=worth)[:limit], len(found)
-    return sorted(found, key=worth)[:limit], len(found)
+    near = found
+    if len(found) > 4000:  # a letter or two: what is short comes first anyway
+        near = [row for row in found if len(tokens[row]) <= len(wanted) + 2]
+    return heapq.nsmallest(limit, near, key=worth), len(found)
 
 
 def drift_facts(drift: Drift, space: EmbeddingSpace, label: str) -> dict[str, Any]:
@@ -196,10 +206,12 @@ def provenance(space: EmbeddingSpace) -> tuple[str, dict[str, Any]]:
     stored = f"{tensor.name.removesuffix('.weight')} {tensor.type_name}" if tensor is not None else names[space.matrix]
     texts = bool(len(space.ids)) and int(space.ids[0]) < 0
     what = f"texts, layer {space.layer}" if texts and space.layer is not None else stored
+    if space.steps is not None:
+        what = "residual stream"
     details = {
         "model": info.name,
         "file": info.path.name,
-        "matrix": stored,
+        "vectors": what,
         "date": datetime.datetime.now().isoformat(timespec="seconds"),
     }
     return f"{what} \u00b7 {info.name}", details

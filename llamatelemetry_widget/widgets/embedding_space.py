@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import traitlets
 
-from ..analysis.projection import pca, quality
+from ..analysis.projection import pca, quality, unit
 from ..errors import EngineCancelled, LlamaTelemetryError
 from ..studies.embedding_space import EmbeddingSpace
 from . import embedding_facts as told
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ..export.page import Part
     from ..export.picture import Picture
     from ..model import Model
+    from ..trace import Trace
 
 Array = np.ndarray[Any, Any]
 
@@ -58,8 +59,10 @@ class EmbeddingSpace3D(TelemetryWidget):
         A second model with the same vocabulary: how far each token lies from itself there.
     select : int, str, or a sequence of either, optional
         A token (id or text) to fly to; of several, the first, and all of them are selected.
-    color : str
-        What colours the points.
+    color : str, optional
+        What colours the points; by default groups, of a trace its layers.
+    trace : Trace, optional
+        Instead of `what`: the residual stream of its prompt, every token after every layer, as paths.
     columns : mapping, optional
         More to colour by: a name and one value (number or text) for every row.
     matrix : {"input", "output"}
@@ -72,7 +75,7 @@ class EmbeddingSpace3D(TelemetryWidget):
     Attributes
     ----------
     token : int or None
-        Id of the locked token, whose neighbours are listed (of texts: its place). Default None.
+        Id of the locked token, whose neighbours are listed (of texts and of a trace: its row). Default None.
     selected_tokens : list of int
         Ids that a lasso covered. Default ``[]``.
     color : str
@@ -114,7 +117,8 @@ class EmbeddingSpace3D(TelemetryWidget):
         projection: Literal["umap", "pca"] = "umap",
         compare: Model | EmbeddingSpace | None = None,
         select: int | str | Sequence[int] | Sequence[str] | None = None,
-        color: str = "cluster",
+        trace: Trace | None = None,
+        color: str | None = None,
         columns: Mapping[str, Any] | None = None,
         matrix: Literal["input", "output"] = "input",
         layer: int | None = None,
@@ -122,7 +126,9 @@ class EmbeddingSpace3D(TelemetryWidget):
     ) -> None:
 
         def space(of: Model | EmbeddingSpace) -> EmbeddingSpace:
-            return of if isinstance(of, EmbeddingSpace) else EmbeddingSpace(of, what, matrix, layer)
+            if isinstance(of, EmbeddingSpace):
+                return of
+            return EmbeddingSpace(of, what, matrix, layer) if trace is None else EmbeddingSpace.of_trace(of, trace)
 
         self._space = space(model)
         self._other = None if compare is None else space(compare)
@@ -130,10 +136,13 @@ class EmbeddingSpace3D(TelemetryWidget):
         if n == 0:
             raise LlamaTelemetryError("there is nothing to show: give at least one token id or text")
         self._own = told.user_columns(columns or {}, n)
+        self._steps = self._space.steps
+        if self._steps is not None:
+            self._own = {"layer": self._steps[:, 0], **self._own}
         self._texts = int(self._space.ids[0]) < 0
         self._lowered: list[str] | None = None
         self._drift: Drift | None = None
-        self._projected: dict[str, Projected] = {"pca": pca(self._space.vectors)}
+        self._projected: dict[str, Projected] = {"pca": self._pca()}
         self._clusters: Clusters | None = None
         self._made: dict[str, tuple[Array, list[str]]] = {}
         self._changing = threading.RLock()
@@ -144,10 +153,11 @@ class EmbeddingSpace3D(TelemetryWidget):
         self._status: dict[str, Any] = {"phase": "done", "done": 0, "total": 0, "error": "", "doing": ""}
         given, chosen = traits.pop("token", None), traits.pop("selected_tokens", None)
         super().__init__(projection=projection, theme=traits.pop("theme", "auto"))
-        whole = not self._texts and np.array_equal(self._space.ids, np.arange(n))
-        if not whole:
-            self.ids = np.arange(n, dtype=np.int32) if self._texts else self._space.ids
+        by_place = self._texts or self._steps is not None
+        if by_place or not np.array_equal(self._space.ids, np.arange(n)):
+            self.ids = np.arange(n, dtype=np.int32) if by_place else self._space.ids
         self._show()
+        color = color or ("cluster" if self._steps is None else "layer")
         self._check_color(color)
         self.color = color
         self._select(select)
@@ -199,6 +209,18 @@ class EmbeddingSpace3D(TelemetryWidget):
             finally:
                 with self._changing:
                     self._wanted.remove(step)
+
+    def _pca(self) -> Projected:
+        if self._steps is None:
+            return pca(self._space.vectors)
+        # The first token's residual stream is often a thousand times longer than the others.
+        made = pca(unit(self._space.vectors))
+        return replace(made, note="; ".join(filter(None, [made.note, "every vector at length 1"])))
+
+    def _text(self, row: int) -> str:
+        """A row's text as the browser shows it."""
+        layer = "" if self._steps is None else f" L{self._steps[row, 0]}"
+        return self._space.tokens[row] + layer
 
     def _find_umap(self) -> None:
         if "umap" not in self._projected:
@@ -252,11 +274,14 @@ class EmbeddingSpace3D(TelemetryWidget):
             shown, n = self._shown, len(self._space.ids)
             points, low, high = told.quantised(shown.positions)
             line, details = told.provenance(self._space)
-            what = "texts" if self._texts else "tokens"
+            path = told.path(self._steps)
+            what = f"{_count(n)} {'texts' if self._texts else 'tokens'}"
+            if path is not None:
+                what = f"{_count(path['tokens'])} tokens after {len(path['layers'])} layers"
             against = "" if self._other is None else f" · moved by {_label(self._space)} → {_label(self._other)}"
             facts = {
                 "title": "Embedding space",
-                "subtitle": f"{_count(n)} {what} × {self._space.vectors.shape[1]}{against}",
+                "subtitle": f"{what} × {self._space.vectors.shape[1]}{against}",
                 "provenance": f"{line} · {told.TITLES[shown.method]}",
                 "details": details,
                 "model": self._space.model.info.name,
@@ -265,6 +290,7 @@ class EmbeddingSpace3D(TelemetryWidget):
                 "n_points": n,
                 "width": int(self._space.vectors.shape[1]),
                 "texts": self._texts,
+                "path": path,
                 "method": shown.method,
                 "low": low,
                 "high": high,
@@ -275,7 +301,7 @@ class EmbeddingSpace3D(TelemetryWidget):
                 "seconds": shown.seconds,
                 "clusters": told.groups(self._clusters, shown.positions),
                 "unclustered": None if self._clusters is None else self._clusters.unclustered,
-                "columns": told.columns_of(self._own, self._other is not None, self._texts),
+                "columns": told.columns_of(self._own, self._other is not None, self._texts, path is not None),
                 "drift": None
                 if self._drift is None or self._other is None
                 else told.drift_facts(self._drift, self._space, _label(self._other)),
@@ -343,10 +369,10 @@ class EmbeddingSpace3D(TelemetryWidget):
         kind = message.get("type")
         if kind == "texts":
             rows = self._rows(message["rows"])
-            self.send({"type": "texts", "id": message["id"], "texts": [self._space.tokens[row] for row in rows]})
+            self.send({"type": "texts", "id": message["id"], "texts": [self._text(row) for row in rows]})
         elif kind == "search":
             rows, found = self._search(str(message["text"]), int(message.get("limit", _FOUND)))
-            texts = [self._space.tokens[row] for row in rows]
+            texts = [self._text(row) for row in rows]
             self.send({"type": "search", "id": message["id"], "rows": rows, "texts": texts, "found": found})
         elif kind == "token":
             self._answer_later(message, "token", lambda heard: self._about(message))
@@ -383,9 +409,9 @@ class EmbeddingSpace3D(TelemetryWidget):
         near = self._nearest(row, NEIGHBOURS)
         vectors = [self._space.vectors[row]] + ([] if self._other is None else [self._other.vectors[row]])
         facts = {
-            "text": self._space.tokens[row],
+            "text": self._text(row),
             "rows": [at for at, _ in near],
-            "texts": [self._space.tokens[at] for at, _ in near],
+            "texts": [self._text(at) for at, _ in near],
             "cosines": [cosine for _, cosine in near],
         }
         return facts, [np.ascontiguousarray(vector, "<f4").tobytes() for vector in vectors]
@@ -502,8 +528,7 @@ class EmbeddingSpace3D(TelemetryWidget):
             frame[axis] = self._shown.positions[:, i]
         names = np.array([*(self._clusters.names if self._clusters is not None else []), ""], object)
         frame["cluster"] = names[self.labels]
-        tokens = self.ids if len(self.ids) else self._space.ids
-        frame["selected"] = np.isin(tokens, self.selected_tokens)
+        frame["selected"] = np.isin(self.ids if len(self.ids) else self._space.ids, self.selected_tokens)
         if self._drift is not None:
             frame["moved"], frame["neighbours_kept"] = self._drift.moved, self._drift.kept
         for name, values in self._own.items():
@@ -573,7 +598,7 @@ class EmbeddingSpace3D(TelemetryWidget):
 
         names = [own["name"] for own in self.facts["columns"] if own["name"] != "cluster"]
         columns, column_data = self._columns([n for n in names if n != "drift" or self._drift is not None])
-        lines = "\n".join(token.replace("\n", "\u23ce") for token in self._space.tokens)
+        lines = "\n".join(token.replace("\n", "\u23ce") for token in map(self._text, range(len(self._space.ids))))
         embedded: dict[str, Any] = {"texts": 0}
         data = [lines.encode("utf-8", "replace")]
         wanted = [row for row in map(self._row_of, [self.token, *self.selected_tokens]) if row is not None]

@@ -15,6 +15,7 @@ from .server import Server
 
 OUTPUT = Path(__file__).resolve().parents[1] / "output"
 QUIET = ("--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync")
+WEBGL = "--enable-unsafe-swiftshader"  # in software: machines that test have no graphics card
 PROMPT = (
     "The old lighthouse keeper lit the lamp at dusk, while the sea was calm. "
     "Every night the old lighthouse keeper lit the"
@@ -35,7 +36,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         path = shutil.which("chromium") or shutil.which("chromium-browser") or "/usr/bin/chromium"
-        made = playwright.chromium.launch(executable_path=path, args=[*QUIET, "--no-first-run"])
+        made = playwright.chromium.launch(executable_path=path, args=[*QUIET, WEBGL, "--no-first-run"])
         yield made
         made.close()
 

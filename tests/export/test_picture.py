@@ -136,6 +136,12 @@ def test_both_scales_of_colour_are_those_of_the_frontend():
             assert re.findall("#[0-9a-f]{6}", re.search(rf"{theme}: \[(.*?)\]", block, re.DOTALL)[1]) == own[theme]
 
 
+def test_the_hues_of_groups_are_those_of_the_frontend():
+    source = (COLOURS.parents[1] / "embedding_space" / "colours.ts").read_text("utf-8")
+    block = re.search(r"GROUPS = \[(.*?)\] as const", source, re.DOTALL)[1]
+    assert re.findall("#[0-9a-f]{6}", block) == [hue for pair in colour.GROUPS for hue in pair]
+
+
 def test_the_ramp_begins_and_ends_with_its_stops():
     ramp = colour.ramp(colour.SEQUENTIAL["light"])
     assert ramp.shape == (256, 3)

@@ -35,6 +35,11 @@ export class Camera {
     return this.home;
   }
 
+  /** Nobody has moved it. */
+  get atStart(): boolean {
+    return JSON.stringify(this.pose) === JSON.stringify(this.home);
+  }
+
   /** How much nearer than at the start. */
   get zoom(): number {
     return this.home.distance / this.distance;
@@ -59,7 +64,7 @@ export class Camera {
     const half = ranges.map(([a, b]) => Math.max((b! - a!) / 2, 0.01));
     const aspect = this.width / Math.max(1, this.height);
     const room = 1.12;
-    const distance = half[2]! * 0.6 + (room / LENS) * Math.max(half[1]!, half[0]! / aspect);
+    const distance = half[2]! * (few ? 1 : 0.6) + (room / LENS) * Math.max(half[1]!, half[0]! / aspect);
     this.home = { yaw: 0, pitch: 0, distance: Math.min(FARTHEST, distance), target: middle };
     this.set(this.home);
   }

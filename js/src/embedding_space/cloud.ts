@@ -178,7 +178,7 @@ export class GlCloud implements Cloud {
     this.material.uniforms.palette!.value?.dispose();
     this.material.dispose();
     this.renderer.dispose();
-    this.renderer.forceContextLoss();
+    if (!this.renderer.getContext().isContextLost()) this.renderer.forceContextLoss();
   }
 }
 

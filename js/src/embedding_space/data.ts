@@ -39,6 +39,8 @@ export interface Facts {
   readonly n_points: number;
   readonly width: number;
   readonly texts: boolean;
+  /** Of a residual stream: rows go layer after layer, each with so many tokens. */
+  readonly path: { readonly tokens: number; readonly layers: readonly number[] } | null;
   readonly method: "umap" | "pca";
   readonly low: readonly number[];
   readonly high: readonly number[];
@@ -247,6 +249,13 @@ export class SpaceData {
       number,
       number,
     ];
+  }
+
+  /** The rows of a row's token, layer after layer; none where this is no residual stream. */
+  pathOf(row: number): number[] {
+    const { path } = this.facts;
+    if (!path) return [];
+    return path.layers.map((_, layer) => layer * path.tokens + (row % path.tokens));
   }
 
   /** A column's values, if they are here. */

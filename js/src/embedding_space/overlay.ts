@@ -29,6 +29,8 @@ interface Named extends Label {
 const FAR = 11;
 const NAME = 30;
 const GIZMO = 20;
+/** Paths that are drawn at once. */
+const PATHS = 200;
 
 export class Overlay {
   readonly canvas = document.createElement("canvas");
@@ -51,11 +53,43 @@ export class Overlay {
     if (!ctx) return;
     ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
     ctx.clearRect(0, 0, width, height);
+    this.paths(ctx, camera, data, marks, theme);
     this.links(ctx, camera, data, marks, theme);
     const taken = [...reserved, ...this.rings(ctx, camera, data, marks, theme)];
     this.names(ctx, camera, data, marks, theme, taken);
     if (marks.lasso) outline(ctx, marks.lasso, theme);
     this.gizmo(ctx, camera, theme);
+  }
+
+  /** Of a residual stream: each token's way through the layers, the locked one's in the accent. */
+  private paths(
+    ctx: CanvasRenderingContext2D,
+    camera: Camera,
+    data: SpaceData,
+    marks: Marks,
+    theme: Theme,
+  ): void {
+    const { path } = data.facts;
+    if (!path) return;
+    const line = (token: number, colour: Rgb, alpha: number, thick: number) => {
+      ctx.strokeStyle = css(colour);
+      ctx.globalAlpha = alpha;
+      ctx.lineWidth = thick;
+      ctx.beginPath();
+      let down = false;
+      for (const row of data.pathOf(token)) {
+        const [x, y, depth] = data.placed(row) ? camera.project(data.point(row)) : [0, 0, 0];
+        if (depth > 0 && down) ctx.lineTo(x, y);
+        else if (depth > 0) ctx.moveTo(x, y);
+        down = depth > 0;
+      }
+      ctx.stroke();
+    };
+    const chosen = marks.locked === null ? -1 : marks.locked % path.tokens;
+    const shown = Math.min(path.tokens, PATHS);
+    for (let token = 0; token < shown; token++) if (token !== chosen) line(token, theme.ink3, 0.25, 1);
+    if (chosen >= 0) line(chosen, theme.accent, 0.9, 2);
+    ctx.globalAlpha = 1;
   }
 
   private links(
@@ -66,7 +100,7 @@ export class Overlay {
     theme: Theme,
   ): void {
     const { locked, near } = marks;
-    if (locked === null || !data.placed(locked)) return;
+    if (locked === null || data.facts.path || !data.placed(locked)) return;
     const from = camera.project(data.point(locked));
     ctx.strokeStyle = css(theme.accent);
     ctx.lineWidth = 1;

@@ -2,7 +2,7 @@
 // In: what was read. Out: lists that step with the arrows and fly with Enter.
 import { css } from "../shared/colour";
 import { type Cleanup, h, s } from "../shared/dom";
-import { count, plural, probability, weight } from "../shared/format";
+import { count, plural, weight } from "../shared/format";
 import type { Theme } from "../shared/theme";
 import { rampColour } from "./colours";
 import type { About, DriftFacts, SpaceData } from "./data";
@@ -38,7 +38,7 @@ class BarList {
     private readonly events: PanelEvents,
   ) {
     this.list.dataset.region = name;
-    this.element = h("section", {}, this.title, this.list, this.hint);
+    this.element = h("div", {}, this.title, this.list, this.hint);
     const of = (e: Event) => (e.target as HTMLElement).closest<HTMLElement>("[data-row]");
     cleanup.on(this.list, "click", (e) => {
       const row = of(e)?.dataset.row;
@@ -126,7 +126,7 @@ export class Panel {
   private readonly chosen: BarList;
   private readonly status = h("div", { class: "lt-quiet lt-emb-status" });
   private readonly clear = h("button", { type: "button", class: "lt-button" }, "Free the selection");
-  private readonly histogram = h("section", { class: "lt-emb-histogram" });
+  private readonly histogram = h("div", { class: "lt-emb-histogram" });
   private readonly sentence = h("p", { class: "lt-emb-sentence" });
 
   constructor(cleanup: Cleanup, events: PanelEvents) {
@@ -247,7 +247,6 @@ export class Panel {
       ...(drift.aligned === "procrustes"
         ? [" The second model was turned onto the first (orthogonal Procrustes)."]
         : []),
-      h("span", { class: "lt-quiet" }, ` Mean share ${probability((drift.kept ?? 0) / (drift.k || 1))}.`),
     );
   }
 }

@@ -62,8 +62,8 @@ export class Plate {
   private projected = "";
   private framed = false;
   mode: Mode = "orbit";
-  /** Milliseconds of the last drawing, and when the first was done, for measurements. */
-  readonly times = { first: 0, last: 0, frames: 0 };
+  /** When there was something to draw, milliseconds from then to the first frame, and of the last one. */
+  readonly times = { there: 0, first: 0, last: 0, frames: 0 };
 
   constructor(
     private readonly cleanup: Cleanup,
@@ -137,6 +137,7 @@ export class Plate {
     this.style = style;
     this.theme = theme;
     this.marks = marks;
+    this.times.there ||= performance.now();
     const points = !before?.samePoints(data);
     if (points) {
       this.xy = new Float32Array(2 * data.n);
@@ -166,6 +167,7 @@ export class Plate {
     }
     this.projected = "";
     this.cloud?.resize(width, height, ratio);
+    this.framed = this.framed && !this.camera.atStart;
     this.fit();
     this.frame.ask();
   }
@@ -292,9 +294,19 @@ export class Plate {
     const moving = { ...marks, lasso: this.lasso, hovered: this.hovered };
     this.overlay.draw(camera, data, moving, theme, this.ratio, this.reserved());
     this.times.last = performance.now() - start;
-    this.times.first ||= performance.now();
+    this.times.first ||= performance.now() - this.times.there;
     this.times.frames++;
-    this.element.dataset.frames = String(this.times.frames);
+    this.report(marks.locked);
+  }
+
+  /** For whoever looks from outside: how many times it was drawn, how long that took, where the locked point is. */
+  private report(locked: number | null): void {
+    const { dataset } = this.element;
+    dataset.frames = String(this.times.frames);
+    dataset.first = this.times.first.toFixed(1);
+    dataset.milliseconds = this.times.last.toFixed(1);
+    if (locked === null || !this.data?.placed(locked)) delete dataset.locked;
+    else dataset.locked = this.camera.project(this.data.point(locked)).slice(0, 2).map(Math.round).join(",");
   }
 
   /** Where no label may stand: the advice, the axes. */
@@ -384,6 +396,8 @@ export class Plate {
       this.pointer = null;
       if (!this.drag) this.setHover(null, false);
     });
+    // After the press, which hosts answer by moving the focus to their cell.
+    cleanup.on(target, "click", () => this.twin.focus({ preventScroll: true }));
     cleanup.on<MouseEvent>(target, "contextmenu", (e) => e.preventDefault());
     cleanup.on<MouseEvent>(target, "dblclick", (e) => {
       const row = this.at(...place(e));
@@ -421,10 +435,9 @@ export class Plate {
   private down(e: PointerEvent, at: [number, number]): void {
     if (e.button > 2) return;
     this.overlay.canvas.setPointerCapture?.(e.pointerId);
-    this.twin.focus({ preventScroll: true });
     this.hideTip();
     this.flight = null;
-    const lasso = this.mode === "lasso" ? !e.altKey || e.shiftKey || e.button === 0 : e.shiftKey;
+    const lasso = this.mode === "lasso" || e.shiftKey;
     let how: How | null = null;
     if (lasso && e.button === 0) {
       how = "replace";

@@ -33,7 +33,7 @@ export class VectorView {
       h("div", { class: "lt-scale" }, this.ramp, this.ticks),
       h("div", {}, this.norm, this.tip),
     );
-    this.element = h("section", { class: "lt-emb-vector" }, this.title, this.plates, legend);
+    this.element = h("div", { class: "lt-emb-vector" }, this.title, this.plates, legend);
     cleanup.on(this.plates, "pointerleave", () => {
       this.tip.textContent = "";
     });

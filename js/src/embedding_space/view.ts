@@ -364,6 +364,9 @@ export class EmbeddingSpaceView {
     const out: string[] = [];
     const group = data.labels.length > 0 ? data.group(data.labels[row]!) : null;
     if (group) out.push(group.name);
+    const { path } = data.facts;
+    if (path)
+      out.push(`token ${row % path.tokens}, after layer ${path.layers[Math.floor(row / path.tokens)]}`);
     if (state.color !== "cluster" && column) {
       const facts = data.facts.columns.find((c) => c.name === state.color);
       const value =
@@ -509,7 +512,7 @@ export class EmbeddingSpaceView {
     if (trust === null) return "trustworthiness not measured yet: trust the list for distances";
     if (narrow) return `trustworthiness ${trust.toFixed(2)}: trust the list`;
     const share =
-      kept === null || this.width < 900 ? "" : `, ${(100 * kept).toFixed(0)}\u202f% of neighbours kept`;
+      kept === null || this.width < 1050 ? "" : `, ${(100 * kept).toFixed(0)}\u202f% of neighbours kept`;
     return `trustworthiness ${trust.toFixed(2)}${share}: trust the list for distances, the cloud for neighbourhoods`;
   }
 
