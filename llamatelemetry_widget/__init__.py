@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         PromptTooLong,
     )
     from .export.graphistry import to_graphistry
-    from .export.graphs import Graph, attention_graph, similarity_graph
+    from .export.graphs import Graph, attention_graph, graph_of, similarity_graph
     from .export.together import save_html
     from .magics import load_ipython_extension, unload_ipython_extension
     from .model import Model, open_model
@@ -66,6 +66,7 @@ _HOMES = {
     "config": "settings",
     "Graph": "export.graphs",
     "attention_graph": "export.graphs",
+    "graph_of": "export.graphs",
     "similarity_graph": "export.graphs",
     "to_graphistry": "export.graphistry",
     "save_html": "export.together",
@@ -113,6 +114,7 @@ __all__ = [
     "attention_graph",
     "config",
     "decode_thumbnail",
+    "graph_of",
     "link",
     "list_models",
     "load_ipython_extension",
