@@ -157,11 +157,18 @@ export class TreeTable {
     if (!this.theme) return;
     const first = Math.max(0, Math.floor(this.scroller.scrollTop / ROW) - SPARE);
     const end = Math.min(this.rows.length, Math.ceil((this.scroller.scrollTop + this.view) / ROW) + SPARE);
+    const known = [...this.made.keys()].filter((at) => at >= first && at < end);
     const made = new Map<number, HTMLElement>();
     for (let at = first; at < end; at++)
       made.set(at, (keep && this.made.get(at)) || this.row(at, this.theme));
+    if (keep && known.length > 0) {
+      // What stays is not touched: only rows that come and go cost a layout.
+      for (const [at, e] of this.made) if (!made.has(at)) e.remove();
+      const own = [...made];
+      this.spacer.prepend(...own.filter(([at]) => at < known[0]!).map(([, e]) => e));
+      this.spacer.append(...own.filter(([at]) => at > known.at(-1)!).map(([, e]) => e));
+    } else this.spacer.replaceChildren(...made.values());
     this.made = made;
-    this.spacer.replaceChildren(...made.values());
     if (this.rows.length > 0) this.grid.setAttribute("aria-activedescendant", `${this.name}-${this.cursor}`);
   }
 
