@@ -398,6 +398,15 @@ class Model:
 
         return Generation(work, int(max_tokens))
 
+    def _sampled(self, logits: Array, before: Sequence[int], sampler: Mapping[str, float]) -> tuple[Array, Array, int]:
+        """What llama.cpp's sampler chain leaves of logits after some tokens: ids, probabilities, the one it chose.
+
+        `sampler` has `generate`'s settings of these names, all of them.
+        """
+        asked = {"do": "chain", "logits": logits, "before": [int(i) for i in before], "sampler": dict(sampler)}
+        answer = self._request(asked)
+        return answer["ids"], answer["probabilities"], int(answer["chosen"])
+
     def _prompt_ids(
         self, prompt: Prompt, decoder_prompt: str | Sequence[int] | None, more: int = 0
     ) -> tuple[list[int], list[int]]:

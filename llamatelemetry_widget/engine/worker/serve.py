@@ -23,6 +23,7 @@ from .lens import LensRun, describe_head
 from .llama import Llama, quiet_log
 from .operators import GraphRun
 from .run import Run, template
+from .sampler import apply_chain
 from .vectors import Neighbours, fill_rows
 from .weights import project, tensor_stats, weight_error
 
@@ -187,6 +188,9 @@ class Worker:
             found = project(where, request["direction"], request[f"inputs_{i}"], self._stopped)
             answer[f"seen_{i}"], answer[f"outputs_{i}"] = found
         return answer
+
+    def _do_chain(self, request: Message, _send: Any) -> dict[str, Any]:
+        return apply_chain(self._model().n_vocab, request["sampler"], request["before"], request["logits"])
 
     def _do_generate(self, request: Message, send: Any) -> None:
         Generate(self._model(), request, send, self._stopped)()
