@@ -261,7 +261,7 @@ def parts_of(
     }
     ends = [np.asarray(np.minimum(x, s.keys), np.int32) for x in (mask.first, mask.stop)]
     bits = [] if mask.bits is None else [np.packbits(mask.visible(slice(None), s.keys), axis=1)]
-    found = []
+    found: list[tuple[dict[str, Any], list[Array]]] = []
     for head, normalizers in zip(heads, normalizers_of(s, heads, usable_threads()), strict=True):
         sink = None if s.sinks is None else float(s.sinks[head])
         bias = [] if s.bias is None else [np.asarray(s.bias[head], np.float32)]
