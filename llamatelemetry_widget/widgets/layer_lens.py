@@ -215,6 +215,11 @@ class LayerLens(TelemetryWidget):
         """The token that is read."""
         return self.selected_tokens[0] if self.selected_tokens else len(self._trace.token_ids) - 1
 
+    @property
+    def _push_position(self) -> int:
+        """The token after which a push is taken apart: others than the last need the logits of all."""
+        return self._position if self.facts["every_logit"] else len(self._trace.token_ids) - 1
+
     def _embed(self, budget: int = _NOTEBOOK_BYTES) -> None:
         """Put what was read into the state, so that a saved notebook shows it without a kernel."""
         positions = self._fitting(budget)
@@ -350,7 +355,7 @@ class LayerLens(TelemetryWidget):
             return
         try:
             self._reading.read(self._shown())
-            self._show_push(self._pushed(self._position, self.word, self.against))
+            self._show_push(self._pushed(self._push_position, self.word, self.against))
         except CaptureUnavailable:
             if not self._reading.known.any():
                 return  # the streams are in the trace; the table says that it is not there

@@ -306,7 +306,11 @@ export class LayerLensView {
     };
     this.source.window(first, stop).then(
       () => settle(""),
-      (e: unknown) => settle(e instanceof Unavailable && e.why === "no-kernel" ? "" : words(e)),
+      (e: unknown) => {
+        const gone = e instanceof Unavailable && e.why === "no-kernel";
+        if (gone) this.live = false;
+        settle(gone ? "" : words(e));
+      },
     );
   }
 
@@ -326,7 +330,6 @@ export class LayerLensView {
     const settle = (problem: string) => {
       if (this.pushAsked !== asked) return;
       this.pushProblem = problem;
-      if (!problem) this.pushAsked = "";
       this.frame.ask();
     };
     this.source.push(position, state.word, state.against).then(
@@ -509,16 +512,22 @@ export class LayerLensView {
   /** The parts, what they add up to, and what is left over. */
   private renderSum(): void {
     const { push } = this.data;
-    this.sum.hidden = push === null;
+    this.sum.hidden = push === null && this.pushProblem === "";
+    if (this.pushProblem) {
+      this.sum.replaceChildren(h("b", {}, "No push on this choice: "), this.pushProblem);
+      return;
+    }
     if (!push) return;
-    const parts = sumParts(push).map(([name, value]) => `${name} ${signed(value, 2)}`);
-    const rest = push.logit - push.sum;
-    const over = `sum ${signed(push.sum, 2)}, the model\u2019s logit${push.against === null ? "" : " difference"} ${signed(push.logit, 2)}, left over ${signed(rest, 4)}`;
+    const own = sumParts(push);
+    const total = own.reduce((sum, [, value]) => sum + value, 0);
+    const parts = own.map(([name, value]) => `${name} ${signed(value, 2)}`);
+    const logit = `the model\u2019s logit${push.against === null ? "" : " difference"} ${signed(push.logit, 2)}`;
+    const over = `left over ${signed(push.logit - total, 3)}: rounding of quantized products`;
     const last = !this.data.facts.every_logit && this.position !== push.position;
     const note = last ? "After the last token: others need a trace with logits=\u2019all\u2019." : "";
     this.sum.replaceChildren(
       h("b", {}, "Adds up: "),
-      `${parts.join(" \u00b7 ")}; ${over}. `,
+      `${parts.join(", ")} = ${signed(total, 2)}; ${logit}; ${over}. `,
       h("span", { class: "lt-quiet" }, [push.note, note].filter(Boolean).join(". ")),
     );
   }

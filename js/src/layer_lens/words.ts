@@ -71,7 +71,7 @@ export function strongest(values: readonly (number | null)[]): number {
   return best;
 }
 
-/** The parts of an attribution that add up to the logit. */
+/** The parts of an attribution that add up to the logit, all but the rounding. */
 export function sumParts(push: Push): [string, number][] {
   const total = (values: readonly (number | null)[]) => values.reduce<number>((sum, v) => sum + (v ?? 0), 0);
   const parts: [string, number | null][] = [
@@ -79,7 +79,6 @@ export function sumParts(push: Push): [string, number][] {
     ["attention", total(push.attention)],
     ["MLP", total(push.mlp)],
     ["bias", push.bias],
-    ["rounding", push.rounding],
   ];
   return parts.filter((p): p is [string, number] => p[1] !== null);
 }
