@@ -244,7 +244,7 @@ def test_the_python_of_the_trees_page_runs(tmp_path):
 
 
 def test_every_public_trait_and_export_of_the_space_is_on_its_page():
-    text, sent = page("embedding-space.md"), {"positions", "labels", "ids", "columns", "column_data"}
+    text, sent = page("embedding-space.md"), {"positions", "moved", "labels", "ids", "columns", "column_data"}
     names = lt.EmbeddingSpace3D.class_own_traits(sync=True)
     public = {name for name in names if not name.startswith("_")} - INTERNAL - sent
     assert public == {"token", "selected_tokens", "color", "projection", "search", "theme"}

@@ -55,6 +55,7 @@ function parts(changes: Partial<Facts> = {}, more: Partial<Parts> = {}): Parts {
   return {
     facts: { ...facts, ...changes },
     positions: view(positions),
+    moved: view(new Uint16Array(0)),
     labels: view(new Int16Array([0, 0, -1, -1, -1, -1])),
     ids: view(new Int32Array(0)),
     columns: {
@@ -93,6 +94,14 @@ describe("data", () => {
     expect([0, 3, 5].map((row) => data.placed(row))).toEqual([true, true, false]);
     expect(data.point(3).map((v) => Math.round(100 * v))).toEqual([0, 0, 0]);
     expect(data.inCube([2, 0, 1])).toEqual([0.5, -0.5, 0]);
+  });
+
+  test("the compared model's points are looked at where they are known", () => {
+    expect(space().moved).toBeNull();
+    const data = space({}, { moved: view(new Uint16Array(18).fill(T)) });
+    data.second = true;
+    expect(data.point(0)).toEqual([0.5, 0.5, 0.5]);
+    expect(space().positions).toEqual(data.positions);
   });
 
   test("a token's path goes through the layers", () => {
@@ -274,6 +283,7 @@ describe("widget", () => {
     return {
       facts: p.facts,
       positions: p.positions,
+      moved: p.moved,
       labels: p.labels,
       ids: p.ids,
       columns: p.columns,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..analysis.projection import components, usable
 from ..errors import LlamaTelemetryError
 
 if TYPE_CHECKING:
@@ -35,13 +36,33 @@ CATEGORIES = {"kind": "Kind", "script": "Script"}
 TITLES = {"umap": "UMAP, cosine", "pca": "PCA"}
 
 
-def quantised(positions: Array) -> tuple[Array, list[float], list[float]]:
-    """Points as uint16 (n, 3) over their bounding cube, and the cube's corners; rows that are not placed say so."""
+def along(own: Array, other: Array) -> Array:
+    """Other vectors in the PCA picture of a model's own.
+
+    Parameters
+    ----------
+    own : float (n, width)
+        What the picture was made of.
+    other : float (m, width)
+    """
+    axes = components(own[usable(own)], 3)
+    found = (other - axes.mean) @ axes.directions.T
+    out: Array = np.pad(found, ((0, 0), (0, 3 - found.shape[1]))).astype(np.float32)
+    return out
+
+
+def quantised(positions: Array, cube: tuple[Array, Array] | None = None) -> tuple[Array, list[float], list[float]]:
+    """Points as uint16 (n, 3) over their bounding cube, and the cube's corners; rows that are not placed say so.
+
+    With `cube`, over that one; what lies outside is drawn to its side.
+    """
     good = np.isfinite(positions).all(1)
     placed = positions[good].astype(np.float64)
     low, high = (placed.min(0), placed.max(0)) if len(placed) else (np.zeros(3), np.ones(3))
     side = float((high - low).max()) or 1.0
     start = (low + high - side) / 2
+    if cube is not None:
+        start, side = cube[0], float((cube[1] - cube[0]).max())
     out = np.full((len(positions), 3), UNPLACED, np.uint16)
     out[good] = np.clip(np.rint((placed - start) / side * _TOP), 0, _TOP)
     return out, start.tolist(), (start + side).tolist()

@@ -103,6 +103,7 @@ class EmbeddingSpace3D(TelemetryWidget):
 
     facts = traitlets.Dict().tag(sync=True)
     positions = Buffer(np.uint16, "rows axes")
+    moved = Buffer(np.uint16, "rows axes")
     labels = Buffer(np.int16, "rows")
     ids = Buffer(np.int32, "rows")
     columns = traitlets.Dict().tag(sync=True)
@@ -152,11 +153,15 @@ class EmbeddingSpace3D(TelemetryWidget):
         self._wanted: list[str] = []
         self._status: dict[str, Any] = {"phase": "done", "done": 0, "total": 0, "error": "", "doing": ""}
         given, chosen = traits.pop("token", None), traits.pop("selected_tokens", None)
-        super().__init__(projection=projection, theme=traits.pop("theme", "auto"))
-        by_place = self._texts or self._steps is not None
-        if by_place or not np.array_equal(self._space.ids, np.arange(n)):
-            self.ids = np.arange(n, dtype=np.int32) if by_place else self._space.ids
-        self._show()
+        self._ready = False
+        ids = np.zeros(0, np.int32)
+        if self._texts or self._steps is not None:
+            ids = np.arange(n, dtype=np.int32)
+        elif not np.array_equal(self._space.ids, np.arange(n)):
+            ids = self._space.ids
+        shown = {"projection": projection, "theme": traits.pop("theme", "auto")}
+        super().__init__(**self._state(self._projected["pca"]), ids=ids, **shown)
+        self._ready = True
         color = color or ("cluster" if self._steps is None else "layer")
         self._check_color(color)
         self.color = color
@@ -270,52 +275,66 @@ class EmbeddingSpace3D(TelemetryWidget):
 
     def _show(self) -> None:
         """Bring the traits to the projection that is there."""
-        with self._changing:
-            shown, n = self._shown, len(self._space.ids)
-            points, low, high = told.quantised(shown.positions)
-            line, details = told.provenance(self._space)
-            path = told.path(self._steps)
-            what = f"{_count(n)} {'texts' if self._texts else 'tokens'}"
-            if path is not None:
-                what = f"{_count(path['tokens'])} tokens after {len(path['layers'])} layers"
-            against = "" if self._other is None else f" · moved by {_label(self._space)} → {_label(self._other)}"
-            facts = {
-                "title": "Embedding space",
-                "subtitle": f"{what} × {self._space.vectors.shape[1]}{against}",
-                "provenance": f"{line} · {told.TITLES[shown.method]}",
-                "details": details,
-                "model": self._space.model.info.name,
-                "live": True,
-                "saved": time.strftime("%d %b").lstrip("0"),
-                "n_points": n,
-                "width": int(self._space.vectors.shape[1]),
-                "texts": self._texts,
-                "path": path,
-                "method": shown.method,
-                "low": low,
-                "high": high,
-                "unplaced": int((~shown.valid).sum()),
-                "trustworthiness": shown.trustworthiness,
-                "neighbours_kept": shown.neighbours_kept,
-                "note": shown.note,
-                "seconds": shown.seconds,
-                "clusters": told.groups(self._clusters, shown.positions),
-                "unclustered": None if self._clusters is None else self._clusters.unclustered,
-                "columns": told.columns_of(self._own, self._other is not None, self._texts, path is not None),
-                "drift": None
-                if self._drift is None or self._other is None
-                else told.drift_facts(self._drift, self._space, _label(self._other)),
-                **self._status,
-            }
-            labels = np.full(n, -1, np.int16) if self._clusters is None else self._clusters.labels.astype(np.int16)
-            with self.hold_sync():
-                self.facts, self.positions = facts, points
-                if not np.array_equal(labels, self.labels):
-                    self.labels = labels
+        with self._changing, self.hold_sync():
+            for name, value in self._state(self._shown).items():
+                if name != "facts" and np.array_equal(value, getattr(self, name)):
+                    continue
+                setattr(self, name, value)
+
+    def _state(self, shown: Projected) -> dict[str, Any]:
+        """What the traits are for a projection."""
+        n = len(self._space.ids)
+        points, low, high = told.quantised(shown.positions)
+        line, details = told.provenance(self._space)
+        path = told.path(self._steps)
+        what = f"{_count(n)} {'texts' if self._texts else 'tokens'}"
+        if path is not None:
+            what = f"{_count(path['tokens'])} tokens after {len(path['layers'])} layers"
+        against = "" if self._other is None else f" · moved by {_label(self._space)} → {_label(self._other)}"
+        facts = {
+            "title": "Embedding space",
+            "subtitle": f"{what} × {self._space.vectors.shape[1]}{against}",
+            "provenance": f"{line} · {told.TITLES[shown.method]}",
+            "details": details,
+            "model": self._space.model.info.name,
+            "live": True,
+            "saved": time.strftime("%d %b").lstrip("0"),
+            "n_points": n,
+            "width": int(self._space.vectors.shape[1]),
+            "texts": self._texts,
+            "path": path,
+            "method": shown.method,
+            "low": low,
+            "high": high,
+            "unplaced": int((~shown.valid).sum()),
+            "trustworthiness": shown.trustworthiness,
+            "neighbours_kept": shown.neighbours_kept,
+            "note": shown.note,
+            "seconds": shown.seconds,
+            "clusters": told.groups(self._clusters, shown.positions),
+            "unclustered": None if self._clusters is None else self._clusters.unclustered,
+            "columns": told.columns_of(self._own, self._other is not None, self._texts, path is not None),
+            "drift": None
+            if self._drift is None or self._other is None
+            else told.drift_facts(self._drift, self._space, _label(self._other)),
+            **self._status,
+        }
+        labels = np.full(n, -1, np.int16) if self._clusters is None else self._clusters.labels.astype(np.int16)
+        moved = self._moved(shown, low, high)
+        return {"facts": facts, "positions": points, "moved": moved, "labels": labels}
+
+    def _moved(self, shown: Projected, low: list[float], high: list[float]) -> Array:
+        """Where the compared model has the tokens, along the components of this one; UMAP has no such way."""
+        drift, other = self._drift, self._other
+        known = shown.method == "pca" and self._steps is None
+        if drift is None or other is None or not known or drift.aligned != "none":
+            return np.zeros((0, 3), np.uint16)
+        places = told.along(self._space.vectors, other.vectors)
+        return told.quantised(places, (np.array(low), np.array(high)))[0]
 
     @traitlets.observe("projection")
     def _projection_changed(self, change: Any) -> None:
-        if change["old"] is traitlets.Undefined or "method" not in self.facts:
+        if not self._ready:
             return
         self._show()
         self._want(change["new"])
@@ -608,7 +627,7 @@ class EmbeddingSpace3D(TelemetryWidget):
             data += vectors
         state = {name: getattr(self, name) for name in _PAGE_TRAITS}
         state |= {"facts": {**self.facts, "live": False, "phase": "done"}, "columns": columns, "embedded": embedded}
-        binary = {name: getattr(self, name).tobytes() for name in ("positions", "labels", "ids")}
+        binary = {name: getattr(self, name).tobytes() for name in ("positions", "moved", "labels", "ids")}
         binary |= {"column_data": column_data, "embedded_data": data}
         return Part(self._title(), self._esm, state, binary, self._static_html(""))
 

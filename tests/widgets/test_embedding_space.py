@@ -231,6 +231,8 @@ def test_drift_against_itself_is_nothing(model):
     assert len(made.column_data[made.columns["drift"]["buffer"]]) == 200 * 4
     frame = made.to_pandas()
     assert frame["moved"].max() < 1e-6 and (frame["neighbours_kept"] == 1).all()
+    assert made.moved.shape == (200, 3)
+    assert np.abs(made.moved.astype(int) - made.positions).max() <= 40  # the same places, but for rounding
     about, vectors = made._of_row(3)
     assert len(vectors) == 2 and vectors[0] == vectors[1] and len(about["rows"]) == 10
     made.close()

@@ -21,7 +21,9 @@ import { UNPLACED } from "./data";
 export interface Cloud {
   readonly canvas: HTMLCanvasElement;
   readonly flat: boolean;
-  setPoints(positions: Uint16Array): void;
+  /** `moved`: where the points go as `blend` goes from 0 to 1. */
+  setPoints(positions: Uint16Array, moved: Uint16Array | null): void;
+  setBlend(blend: number): void;
   setStyle(style: Style): void;
   setPalette(palette: Uint8Array<ArrayBuffer>): void;
   resize(width: number, height: number, ratio: number): void;
@@ -32,7 +34,9 @@ export interface Cloud {
 const VERTEX = `
 precision highp float;
 in vec4 place;
+in vec4 next;
 in vec4 style;
+uniform float blend;
 uniform mat4 view;
 uniform sampler2D palette;
 uniform float size;
@@ -41,7 +45,7 @@ uniform float middle;
 uniform float most;
 out vec4 colour;
 void main() {
-  gl_Position = view * vec4(place.xyz * ${(65535 / 65534).toFixed(9)} - 0.5, 1.0);
+  gl_Position = view * vec4(mix(place.xyz, next.xyz, blend) * ${(65535 / 65534).toFixed(9)} - 0.5, 1.0);
   float near = clamp(middle / gl_Position.w, 0.3, 6.0);
   gl_PointSize = min(most, size * near * (1.0 + 1.1 * style.y));
   if (style.z == 0.0) gl_Position = vec4(2.0, 2.0, 2.0, 1.0);
@@ -102,6 +106,7 @@ export class GlCloud implements Cloud {
       alpha: { value: 0.3 },
       middle: { value: 2 },
       most: { value: 40 },
+      blend: { value: 0 },
     };
     this.material = new RawShaderMaterial({
       glslVersion: GLSL3,
@@ -119,17 +124,17 @@ export class GlCloud implements Cloud {
     this.points.matrixAutoUpdate = false;
   }
 
-  setPoints(positions: Uint16Array): void {
+  setPoints(positions: Uint16Array, moved: Uint16Array | null): void {
     const n = positions.length / 3;
-    const four = new Uint16Array(4 * n); // rows of 8 bytes: some drivers copy those of 6 at every draw
-    for (let i = 0; i < n; i++) {
-      four[4 * i] = positions[3 * i]!;
-      four[4 * i + 1] = positions[3 * i + 1]!;
-      four[4 * i + 2] = positions[3 * i + 2]!;
-    }
     if (n !== this.n) this.geometry.dispose();
     this.n = n;
-    this.geometry.setAttribute("place", new BufferAttribute(four, 4, true));
+    const place = new BufferAttribute(four(positions), 4, true);
+    this.geometry.setAttribute("place", place);
+    this.geometry.setAttribute("next", moved ? new BufferAttribute(four(moved), 4, true) : place);
+  }
+
+  setBlend(blend: number): void {
+    this.material.uniforms.blend!.value = blend;
   }
 
   setStyle({ bytes, order }: Style): void {
@@ -182,10 +187,24 @@ export class GlCloud implements Cloud {
   }
 }
 
+/** Rows of 8 bytes: some drivers copy those of 6 at every draw. */
+function four(positions: Uint16Array): Uint16Array {
+  const n = positions.length / 3;
+  const out = new Uint16Array(4 * n);
+  for (let i = 0; i < n; i++) {
+    out[4 * i] = positions[3 * i]!;
+    out[4 * i + 1] = positions[3 * i + 1]!;
+    out[4 * i + 2] = positions[3 * i + 2]!;
+  }
+  return out;
+}
+
 /** Pixels, point by point. */
 export class FlatCloud implements Cloud {
   readonly flat = true;
   private positions: Uint16Array = new Uint16Array(0);
+  private moved: Uint16Array | null = null;
+  private blend = 0;
   private style: Style | null = null;
   private palette: Uint8Array = new Uint8Array(1024);
   private xy = new Float32Array(0);
@@ -194,10 +213,15 @@ export class FlatCloud implements Cloud {
 
   constructor(readonly canvas: HTMLCanvasElement) {}
 
-  setPoints(positions: Uint16Array): void {
+  setPoints(positions: Uint16Array, moved: Uint16Array | null): void {
     this.positions = positions;
+    this.moved = moved;
     this.xy = new Float32Array((positions.length / 3) * 2);
     this.depths = new Float32Array(positions.length / 3);
+  }
+
+  setBlend(blend: number): void {
+    this.blend = blend;
   }
 
   setStyle(style: Style): void {
@@ -219,7 +243,9 @@ export class FlatCloud implements Cloud {
     const { style, xy, depths, palette, ratio } = this;
     if (!ctx || !style) return;
     const { width, height } = this.canvas;
-    camera.projectAll(this.positions, UNPLACED, xy, depths);
+    // One end or the other: flat, nothing moves in between.
+    const points = this.moved && this.blend > 0.5 ? this.moved : this.positions;
+    camera.projectAll(points, UNPLACED, xy, depths);
     const image = ctx.createImageData(width, height);
     const out = image.data;
     const { size, alpha } = grain(depths.length, width / ratio);

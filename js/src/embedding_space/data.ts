@@ -108,6 +108,8 @@ export function typed<T>(
 export interface Parts {
   readonly facts: Facts;
   readonly positions: unknown;
+  /** Where the compared model has the same tokens; empty where that is not known in this projection. */
+  readonly moved: unknown;
   readonly labels: unknown;
   readonly ids: unknown;
   readonly columns: Readonly<
@@ -141,7 +143,10 @@ export function ends(values: Float32Array): [number, number] {
 export class SpaceData {
   readonly n: number;
   readonly positions: Uint16Array;
+  readonly moved: Uint16Array | null;
   readonly labels: Int16Array;
+  /** The compared model's points are looked at. */
+  second = false;
   private readonly ids: Int32Array;
   private readonly read = new Map<string, Column>();
   private readonly texts = new Map<number, string>();
@@ -152,6 +157,8 @@ export class SpaceData {
   constructor(private readonly parts: Parts) {
     this.positions = typed(Uint16Array, parts.positions);
     this.n = Math.floor(this.positions.length / 3);
+    const moved = typed(Uint16Array, parts.moved);
+    this.moved = moved.length > 0 && moved.length === this.positions.length ? moved : null;
     this.labels = typed(Int16Array, parts.labels);
     this.ids = typed(Int32Array, parts.ids);
     this.takeEmbedded();
@@ -164,7 +171,12 @@ export class SpaceData {
 
   /** The same points: nothing needs to go to the graphics card again. */
   samePoints(other: SpaceData): boolean {
-    return this.parts.positions === other.parts.positions;
+    return this.parts.positions === other.parts.positions && this.parts.moved === other.parts.moved;
+  }
+
+  /** The points that are looked at. */
+  get shown(): Uint16Array {
+    return this.second && this.moved ? this.moved : this.positions;
   }
 
   private takeEmbedded(): void {
@@ -188,6 +200,7 @@ export class SpaceData {
   /** Takes over what an older state of the same space had read. */
   keep(older: SpaceData): void {
     if (older.n !== this.n) return;
+    this.second = older.second && this.moved !== null;
     for (const [row, text] of older.texts) if (!this.texts.has(row)) this.texts.set(row, text);
     for (const [row, about] of older.about) if (!this.about.has(row)) this.about.set(row, about);
   }
@@ -230,7 +243,7 @@ export class SpaceData {
   }
 
   placed(row: number): boolean {
-    return this.positions[3 * row] !== UNPLACED || this.positions[3 * row + 1] !== UNPLACED;
+    return this.shown[3 * row] !== UNPLACED || this.shown[3 * row + 1] !== UNPLACED;
   }
 
   /** A point of the picture's own coordinates, in the cube from -0.5 to 0.5. */
@@ -244,11 +257,7 @@ export class SpaceData {
   }
 
   point(row: number): [number, number, number] {
-    return [0, 1, 2].map((i) => this.positions[3 * row + i]! / (UNPLACED - 1) - 0.5) as [
-      number,
-      number,
-      number,
-    ];
+    return [0, 1, 2].map((i) => this.shown[3 * row + i]! / (UNPLACED - 1) - 0.5) as [number, number, number];
   }
 
   /** The rows of a row's token, layer after layer; none where this is no residual stream. */

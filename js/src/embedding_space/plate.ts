@@ -24,6 +24,7 @@ export type Mode = "orbit" | "lasso";
 
 const REACH = 12;
 const FLIGHT = 420;
+const MORPH = 800;
 /** Attempts to get a lost context back before the plate is drawn without. */
 const TRIES = 3;
 const DRAG = 4;
@@ -54,6 +55,7 @@ export class Plate {
   private cursor: number | null = null;
   private active = false;
   private flight: { from: Pose; to: Pose; start: number } | null = null;
+  private blending: number | null = null;
   private drag: { x: number; y: number; moved: boolean; how: How | null; pan: boolean } | null = null;
   private pointer: [number, number] | null = null;
   private picks: Frame;
@@ -146,7 +148,7 @@ export class Plate {
       this.framed = false;
     }
     if (this.cloud) {
-      if (points) this.cloud.setPoints(data.positions);
+      if (points) this.cloud.setPoints(data.positions, data.moved);
       if (points || styled !== style) this.cloud.setStyle(style);
       if (themed !== theme) this.cloud.setPalette(palette(theme));
       if (points) this.cloud.resize(this.camera.width, this.camera.height, this.ratio);
@@ -187,6 +189,12 @@ export class Plate {
     });
   }
 
+  /** Every point goes to where the other model has it, or back. */
+  morph(): void {
+    this.blending = reducedMotion() ? Number.NEGATIVE_INFINITY : performance.now();
+    this.frame.ask();
+  }
+
   private flyTo(to: Pose): void {
     if (reducedMotion()) {
       this.camera.set(to);
@@ -219,7 +227,8 @@ export class Plate {
     this.notice.hidden = !cloud.flat;
     this.notice.textContent = "No WebGL here: drawn as a flat 2D canvas, slower";
     this.element.classList.toggle("lt-emb-nogl", cloud.flat);
-    cloud.setPoints(data.positions);
+    cloud.setPoints(data.positions, data.moved);
+    cloud.setBlend(data.second ? 1 : 0);
     cloud.setStyle(style);
     cloud.setPalette(palette(theme));
     cloud.resize(this.camera.width, this.camera.height, this.ratio);
@@ -290,6 +299,12 @@ export class Plate {
       if (t >= 1) this.flight = null;
       else this.frame.ask();
     }
+    if (this.blending !== null) {
+      const t = Math.max(0, Math.min(1, (now - this.blending) / MORPH));
+      this.cloud?.setBlend(data.second ? t : 1 - t);
+      if (t >= 1) this.blending = null;
+      else this.frame.ask();
+    }
     this.cloud?.draw(camera);
     const moving = { ...marks, lasso: this.lasso, hovered: this.hovered };
     this.overlay.draw(camera, data, moving, theme, this.ratio, this.reserved());
@@ -328,9 +343,9 @@ export class Plate {
   private project(): void {
     const { data, camera } = this;
     if (!data) return;
-    const now = JSON.stringify([camera.pose, camera.width, camera.height]);
+    const now = JSON.stringify([camera.pose, camera.width, camera.height, data.second]);
     if (now === this.projected) return;
-    camera.projectAll(data.positions, UNPLACED, this.xy, this.depths);
+    camera.projectAll(data.shown, UNPLACED, this.xy, this.depths);
     this.projected = now;
   }
 

@@ -55,6 +55,7 @@ export class EmbeddingSpaceView {
   private readonly projection: Segmented<"umap" | "pca">;
   private readonly colour: Segmented<string>;
   private readonly mode: Segmented<Mode>;
+  private readonly side: Segmented<"a" | "b">;
   private readonly searchBox: SearchBox;
   private readonly progress: HTMLElement;
   private readonly progressWords = h("span", {});
@@ -116,6 +117,19 @@ export class EmbeddingSpaceView {
         this.mode.show(mode);
       },
     );
+    this.side = new Segmented<"a" | "b">(
+      "Model",
+      [
+        ["a", "A", "Points as this model has them"],
+        ["b", "B", "Points as the compared model has them, seen along this model's components"],
+      ],
+      cleanup,
+      (side) => {
+        this.data.second = side === "b";
+        this.plate.morph();
+        this.frame.ask();
+      },
+    );
     this.searchBox = new SearchBox(cleanup, unique, {
       find: (text) => this.find(text),
       typed: (search) => this.change({ search }),
@@ -170,6 +184,7 @@ export class EmbeddingSpaceView {
         h("span", { class: "lt-quiet" }, "Colour by"),
         this.colour.element,
         this.mode.element,
+        this.side.element,
         this.searchBox.element,
       ),
       this.progress,
@@ -464,6 +479,8 @@ export class EmbeddingSpaceView {
     );
     this.projection.show(state.projection);
     this.colour.show(state.color);
+    this.side.element.hidden = data.moved === null;
+    this.side.show(data.second ? "b" : "a");
     this.searchBox.show(state.search, this.live || data.hasTexts, `Searching ${NEED}`);
     this.renderProgress();
     const side = size === "wide" ? PANEL : width;

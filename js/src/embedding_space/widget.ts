@@ -11,6 +11,7 @@ import { EmbeddingSpaceView, type Source, type State } from "./view";
 interface Traits {
   facts: Facts;
   positions: DataView;
+  moved: DataView;
   labels: DataView;
   ids: DataView;
   columns: Parts["columns"];
@@ -51,6 +52,7 @@ const STATES = ["token", "selected_tokens", "color", "projection", "search", "th
 const DATA = [
   "facts",
   "positions",
+  "moved",
   "labels",
   "ids",
   "columns",
@@ -67,6 +69,7 @@ const render: Render<Traits> = ({ model, el }) => {
     new SpaceData({
       facts: model.get("facts"),
       positions: model.get("positions"),
+      moved: model.get("moved"),
       labels: model.get("labels"),
       ids: model.get("ids"),
       columns: model.get("columns") ?? {},
