@@ -111,6 +111,14 @@ def experts(browser: Any) -> Iterator[tuple[str, bytes]]:
         yield "expert-strip", page.locator(".lt-root").screenshot()
 
 
+def layers(browser: Any) -> Iterator[tuple[str, bytes]]:
+    """What SmolLM2 would say after each layer of the lighthouse prompt."""
+    with lt.open_model("smollm2") as model:
+        lens = lt.LayerLens(model.trace(PROMPT), theme="light", selected_layer=23, selected_tokens=[23])
+        with opened(browser, lens) as page:
+            yield "layer-lens", page.locator(".lt-root").screenshot()
+
+
 def architecture(browser: Any) -> Iterator[tuple[str, bytes]]:
     """Gemma 3 as it is shipped, and what llama.cpp runs of it; two quantizations of SmolLM2 beside each other."""
     with lt.open_model("gemma3-270m") as model:
@@ -125,6 +133,17 @@ def architecture(browser: Any) -> Iterator[tuple[str, bytes]]:
         other = lt.open_model(requantized(model, Path(folder)))
         with opened(browser, lt.ArchitectureTree(model, compare=other, theme="dark")) as page:
             yield "architecture-compare-dark", page.locator(".lt-root").screenshot()
+
+
+def embedding(browser: Any) -> Iterator[tuple[str, bytes]]:
+    """SmolLM2's vocabulary by UMAP."""
+    with lt.open_model("smollm2") as model:
+        space = lt.EmbeddingSpace3D(model, select=" lamp", theme="light")
+        space.wait()
+        with opened(browser, space) as page:
+            page.locator("[data-frames]").wait_for()
+            yield "embedding-space", page.locator(".lt-root").screenshot()
+        space.close()
 
 
 def requantized(model: lt.Model, folder: Path) -> Path:
@@ -146,7 +165,9 @@ PICTURES: dict[str, Picture] = {
     "generation": generation,
     "comparison": comparison,
     "experts": experts,
+    "layers": layers,
     "architecture": architecture,
+    "embedding": embedding,
 }
 
 
@@ -156,7 +177,7 @@ def main() -> None:
     IMAGES.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         path = shutil.which("chromium") or shutil.which("chromium-browser")
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--enable-unsafe-swiftshader"])
         for name in sys.argv[1:] or PICTURES:
             for picture, png in PICTURES[name](browser):
                 save(png, IMAGES / f"{picture}.png")

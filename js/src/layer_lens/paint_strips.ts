@@ -47,7 +47,7 @@ export function paintStrips(
 function axis(ctx: Pen, data: LensData, layout: StripsLayout, look: StripsLook): void {
   const { layers } = data.facts;
   const every = layout.step >= 27 ? 1 : layout.step >= 6 ? 5 : Math.ceil(34 / layout.step / 5) * 5;
-  const near = Math.ceil(30 / layout.step);
+  const near = Math.ceil(26 / layout.step);
   const mine = layers.findIndex((l) => l.layer === look.layer);
   ctx.textAlign = "center";
   ctx.textBaseline = "alphabetic";

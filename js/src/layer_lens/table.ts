@@ -81,6 +81,8 @@ export class TableView {
     this.choices = choices;
     const rows = shownRows(data.facts.rows, choices.every, choices.row);
     const layout = layoutTable(data, choices.width, rows);
+    const before = this.layout;
+    const [from, to] = this.seen();
     this.layout = layout;
     this.element.style.width = `${layout.width}px`;
     this.element.style.paddingBottom = `${layout.fit < data.tokens ? 12 : 0}px`;
@@ -89,6 +91,11 @@ export class TableView {
     this.spacer.style.height = `${layout.height}px`;
     if (first) this.cursor = [0, choices.position];
     if (first || this.reached >= 0) this.scrollTo(first ? choices.position : this.reached);
+    else if (before && (before.cell !== layout.cell || before.width !== layout.width)) {
+      // Another width: what was read stays in sight, else what was first stays first.
+      this.scroller.scrollLeft = from * layout.cell;
+      if (choices.position >= from && choices.position < to) this.scrollTo(choices.position);
+    }
     this.reached = -1;
     this.paint();
     this.rings();

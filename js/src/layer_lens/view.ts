@@ -74,6 +74,7 @@ export class LayerLensView {
   private readonly strips: StripsView;
   private readonly sum = h("p", { class: "lt-ll-sum" });
   private readonly notes = h("span", {});
+  private readonly left = h("div", { class: "lt-ll-left" });
   private readonly body: HTMLElement;
   private readonly frame: Frame;
   private readonly slow: Timer;
@@ -143,22 +144,16 @@ export class LayerLensView {
       ),
     );
     this.slow = new Timer(cleanup);
+    this.left.append(
+      h("h3", {}, h("b", {}, "Logit lens"), "most likely next token if the model stopped here"),
+      this.table.element,
+      this.status,
+      this.legend,
+    );
     this.body = h(
       "div",
       {},
-      h(
-        "div",
-        { class: "lt-ll-main" },
-        h(
-          "div",
-          { class: "lt-ll-left" },
-          h("h3", {}, h("b", {}, "Logit lens"), "most likely next token if the model stopped here"),
-          this.table.element,
-          this.status,
-          this.legend,
-        ),
-        this.panel.element,
-      ),
+      h("div", { class: "lt-ll-main" }, this.left, this.panel.element),
       h(
         "div",
         { class: "lt-ll-under" },
@@ -394,6 +389,7 @@ export class LayerLensView {
       position: this.position,
       chosen: this.token !== null,
     });
+    this.left.style.width = beside ? `${this.table.width}px` : "";
     const room = beside ? width - this.table.width - BETWEEN : width;
     this.panel.show(data, this.row ?? data.output, this.position, this.token !== null, room);
     const tone = (name: string) => getComputedStyle(this.root).getPropertyValue(name).trim();
@@ -524,11 +520,11 @@ export class LayerLensView {
     const logit = `the model\u2019s logit${push.against === null ? "" : " difference"} ${signed(push.logit, 2)}`;
     const over = `left over ${signed(push.logit - total, 3)}: rounding of quantized products`;
     const last = !this.data.facts.every_logit && this.position !== push.position;
-    const note = last ? "After the last token: others need a trace with logits=\u2019all\u2019." : "";
+    const note = last ? "after the last token; others need a trace with logits=\u2019all\u2019." : "";
     this.sum.replaceChildren(
       h("b", {}, "Adds up: "),
       `${parts.join(", ")} = ${signed(total, 2)}; ${logit}; ${over}. `,
-      h("span", { class: "lt-quiet" }, [push.note, note].filter(Boolean).join(". ")),
+      h("span", { class: "lt-quiet" }, [push.note, note].filter(Boolean).map(sentence).join(" ")),
     );
   }
 
@@ -613,6 +609,10 @@ function footWords(data: LensData): string {
   if ((data.push?.heads ?? 0) > 0) words.push("heads: red pushes towards, blue away");
   if (times) words.push(`times: operations one by one, median of ${times.repeats}`);
   return words.join(" \u00b7 ");
+}
+
+function sentence(text: string): string {
+  return `${text.charAt(0).toUpperCase()}${text.slice(1).replace(/\.$/, "")}.`;
 }
 
 function words(e: unknown): string {
