@@ -17,6 +17,7 @@ const BUDGET = {
   expert_strip: 90_000,
   head_comparison: 100_000,
   layer_lens: 90_000,
+  token_explorer: 80_000,
 };
 
 /** Imports of .css give the minified text: the view puts it into its own root, so nothing leaks to the page. */
@@ -41,7 +42,7 @@ function options(widget) {
     target: "es2021",
     minify: true,
     charset: "utf8",
-    legalComments: "none",
+    legalComments: "eof",
     logLevel: "warning",
     plugins: [cssAsText],
     // three.js warns of a second copy of itself on a page; every widget brings its own.
