@@ -29,6 +29,7 @@ UNPLACED = 65535  # of all three coordinates: this row has no place in the pictu
 _TOP = UNPLACED - 1
 MOVERS = 10
 _BARS = 48
+_SHORT = 3  # characters
 
 #: Columns that every space has: name, label, unit.
 NUMBERS = {"norm": ("Norm", "length of the vector"), "rank": ("Rank", "token id; earlier tokens are more common")}
@@ -166,31 +167,43 @@ def script(token: str) -> str:
     return (letters or found or ["signs"])[0]
 
 
-def search(tokens: Sequence[str], lowered: Sequence[str], text: str, limit: int) -> tuple[list[int], int]:
-    """Rows whose token is, begins with or holds a text, best first, and how many there are.
+class Search:
+    """Finds tokens by text.
 
-    Capitals do not matter; a space at the beginning asks for tokens that begin a word.
+    Parameters
+    ----------
+    tokens : sequence of str
     """
-    spaced = text[:1] in (" ", "\u00b7")
-    wanted = ("\u00b7" if spaced else "") + text.lstrip(" \u00b7").lower()
-    if not wanted.strip("\u00b7"):
-        return [], 0
-    found = [row for row, token in enumerate(lowered) if wanted in token]
-    exact = ("\u00b7" if spaced else "") + text.lstrip(" \u00b7")
 
-    def worth(row: int) -> tuple[int, int, int]:
-        token = tokens[row]
-        bare, low = token.lstrip("\u00b7"), lowered[row]
-        if token == exact or (not spaced and bare == exact):
-            return (0, len(token), row)
-        if low in (wanted, "\u00b7" + wanted):
-            return (1, len(token), row)
-        return (2 if low.startswith((wanted, "\u00b7" + wanted)) else 3, len(token), row)
+    def __init__(self, tokens: Sequence[str]) -> None:
+        self._tokens, self._lowered = tokens, [token.lower() for token in tokens]
+        self._short = [row for row, token in enumerate(tokens) if len(token) <= _SHORT]
 
-    near = found
-    if len(found) > 4000:  # a letter or two: what is short comes first anyway
-        near = [row for row in found if len(tokens[row]) <= len(wanted) + 2]
-    return heapq.nsmallest(limit, near, key=worth), len(found)
+    def find(self, text: str, limit: int) -> tuple[list[int], int]:
+        """Rows whose token is, begins with or holds a text, best first, and how many there are.
+
+        Capitals do not matter; a space at the beginning asks for tokens that begin a word.
+        """
+        spaced = text[:1] in (" ", "\u00b7")
+        exact = ("\u00b7" if spaced else "") + text.lstrip(" \u00b7")
+        wanted = exact.lower()
+        if not wanted.strip("\u00b7"):
+            return [], 0
+        tokens, lowered = self._tokens, self._lowered
+        found = [row for row, token in enumerate(lowered) if wanted in token]
+
+        def worth(row: int) -> tuple[int, int, int]:
+            token, low = tokens[row], lowered[row]
+            if token == exact or (not spaced and token.lstrip("\u00b7") == exact):
+                return (0, len(token), row)
+            if low in (wanted, "\u00b7" + wanted):
+                return (1, len(token), row)
+            return (2 if low.startswith((wanted, "\u00b7" + wanted)) else 3, len(token), row)
+
+        near = found
+        if len(found) > 4000:  # a letter or two: what is short comes first anyway
+            near = [row for row in self._short if wanted in lowered[row]] or found
+        return heapq.nsmallest(limit, near, key=worth), len(found)
 
 
 def drift_facts(drift: Drift, space: EmbeddingSpace, label: str) -> dict[str, Any]:

@@ -141,7 +141,7 @@ class EmbeddingSpace3D(TelemetryWidget):
         if self._steps is not None:
             self._own = {"layer": self._steps[:, 0], **self._own}
         self._texts = int(self._space.ids[0]) < 0
-        self._lowered: list[str] | None = None
+        self._index: told.Search | None = None
         self._drift: Drift | None = None
         self._projected: dict[str, Projected] = {"pca": self._pca()}
         self._clusters: Clusters | None = None
@@ -410,9 +410,9 @@ class EmbeddingSpace3D(TelemetryWidget):
         return found
 
     def _search(self, text: str, limit: int) -> tuple[list[int], int]:
-        if self._lowered is None:
-            self._lowered = [token.lower() for token in self._space.tokens]
-        return told.search(self._space.tokens, self._lowered, text, min(limit, _FOUND))
+        if self._index is None:
+            self._index = told.Search(self._space.tokens)
+        return self._index.find(text, min(limit, _FOUND))
 
     def _about(self, message: Message) -> None:
         row = self._rows([message["row"]])[0]
