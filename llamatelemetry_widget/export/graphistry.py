@@ -17,10 +17,10 @@ _TIMEOUT = 8
 _COLOURS = ["#2f6fb3", "#8b5a9e", "#3aa08f", "#c98500", "#b3563a", "#5d7a2e", "#7a6a5d", "#40607a"]
 
 
-def registered() -> bool:
-    """Whether `graphistry.register` was called in this session. Asks nobody."""
+def registered() -> str | None:
+    """The host that `graphistry.register` was called for in this session; None where it was not. Asks nobody."""
     module = sys.modules.get("graphistry")
-    return module is not None and bool(module.api_token())
+    return str(module.server()) if module is not None and module.api_token() else None
 
 
 def to_graphistry(graph: Graphs, *, url_params: dict[str, Any] | None = None) -> str:

@@ -125,7 +125,7 @@ class ArchitectureTree(TelemetryWidget):
             state |= {"nodes_b": b.nodes, "leaves_b": b.leaves, "pairs": told.pairs(a, b)}
         if graph is not None:
             state |= self._graph_state(graph)
-        facts = told.facts(sides, tables)
+        facts = told.facts(sides, tables) | {"graphistry": _graphistry_host(len(self.tree.by_id))}
         facts["roles"] = told.roles(sides[0][0], sides[1][0]) if compare is not None else []
         facts["runs"] = model.info.cannot_run or ""
         super().__init__(facts={**facts, **self._overlay_facts()}, **self._overlay_values(), **state, **traits)
@@ -233,7 +233,8 @@ class ArchitectureTree(TelemetryWidget):
 
     def _answer(self, message: Message) -> None:
         known = {"graph": self._send_graph, "errors": self._send_errors, "tensor": self._send_tensor}
-        work = {**known, "fit": self._send_plan}.get(str(message.get("type")))
+        more = {"fit": self._send_plan, "graphistry": self._send_graphistry}
+        work = {**known, **more}.get(str(message.get("type")))
         if work is None:
             raise LlamaTelemetryError(f"message {message.get('type')!r} is not known: reload the page")
         self._answer_later(message, message["type"], lambda _: work(message))
@@ -250,6 +251,11 @@ class ArchitectureTree(TelemetryWidget):
         n_ctx, gpu = message.get("n_ctx"), message.get("gpu") or None
         self.plan_memory(None if n_ctx is None else int(n_ctx), str(message.get("kv_type") or "f16"), gpu)
         self.send({"type": "fit", "id": message["id"]})
+
+    def _send_graphistry(self, message: Message) -> None:
+        from ..export.graphistry import to_graphistry
+
+        self.send({"type": "graphistry", "id": message["id"], "url": to_graphistry(self.tree)})
 
     def _send_tensor(self, message: Message) -> None:
         model = self._compare if message.get("side") == 1 and self._compare is not None else self._model
@@ -448,3 +454,11 @@ _BINARY = (
     *("nodes", "leaves", "nodes_b", "leaves_b", "pairs", "overlay_values"),
     *("graph_nodes", "graph_seconds", "graph_edges", "graph_weights", "errors"),
 )
+
+
+def _graphistry_host(nodes: int) -> str | None:
+    """Where a tree of so many nodes can be sent: only a large one, and only where the user has registered."""
+    from ..export.graphistry import registered
+    from ..settings import config
+
+    return registered() if nodes > config.graphistry_threshold else None

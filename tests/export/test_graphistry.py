@@ -85,7 +85,7 @@ def test_a_model_s_tree_is_uploaded_whole(hub, smollm2_path):
     tree = lt.open_model(smollm2_path).tree
     assert not registered()
     register(hub)
-    assert registered()
+    assert registered() == hub
     url = lt.to_graphistry(tree, url_params={"bg": "%23ffffff"})
     assert url.startswith(f"http://{hub}/graph/graph.html?dataset=d41d8") and "bg=" in url
     nodes, edges = sent("nodes"), sent("edges")
@@ -102,6 +102,23 @@ def test_a_model_s_tree_is_uploaded_whole(hub, smollm2_path):
     } or "id" in json.dumps(dataset["node_encodings"])
     told = json.dumps(dataset["node_encodings"])
     assert '"label"' in told and '"n_bytes"' in told and '"kind"' in told
+
+
+def test_a_large_tree_offers_it_and_sends_it_when_asked(hub, zoo_models, monkeypatch):
+    model = lt.open_model(zoo_models / "deep.gguf")
+    forget()
+    assert lt.ArchitectureTree(model).facts["graphistry"] is None
+    register(hub)
+    tree = lt.ArchitectureTree(model)
+    assert tree.facts["graphistry"] == hub and not any(kind == "nodes" for kind, _ in Hub.seen)
+    heard = threading.Event()
+    said: list[dict] = []
+    monkeypatch.setattr(type(tree), "send", lambda self, message, buffers=None: (said.append(message), heard.set()))
+    tree._receive(None, {"type": "graphistry", "id": "1"}, [])
+    assert heard.wait(20) and said[-1]["url"].startswith(f"http://{hub}/graph/"), said
+    assert len(sent("nodes")) == len(model.tree.nodes)
+    monkeypatch.setattr(lt.config, "graphistry_threshold", 10_000)
+    assert lt.ArchitectureTree(model).facts["graphistry"] is None
 
 
 def test_nothing_is_sent_without_a_registration(hub, smollm2_path, monkeypatch):

@@ -55,6 +55,8 @@ export interface Facts {
   readonly roles: readonly RoleFacts[];
   /** Why the model cannot run; empty where it can. */
   readonly runs: string;
+  /** Host of the user's Graphistry account, where the tree is large enough to be worth sending. */
+  readonly graphistry?: string | null;
 }
 
 export const KINDS = [

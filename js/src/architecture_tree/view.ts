@@ -40,6 +40,8 @@ export interface Source {
   /** Compares the weights of both files; resolves when the errors have come. */
   errors(): Promise<void>;
   values(side: number, name: string): Promise<Statistics>;
+  /** Sends the tree to the user's Graphistry account; resolves with the address of the picture. */
+  upload(): Promise<string>;
   /** Plans the memory; resolves when the plan has come. */
   plan(wish: Wish): Promise<void>;
 }
@@ -778,8 +780,40 @@ export class ArchitectureTreeView {
         { class: "lt-quiet" },
         "A click locks a tensor and selects its layer in linked views; double click: the same tensor in all layers.",
       ),
-      h("span", { class: "lt-actions" }, save("PNG"), save("SVG")),
+      h("span", { class: "lt-actions" }, this.graphistry(), save("PNG"), save("SVG")),
     );
+  }
+
+  /** Sends a large tree to the account that the user has registered, when it is clicked and not before. */
+  private graphistry(): HTMLElement | null {
+    const host = this.models.facts.graphistry;
+    if (!host) return null;
+    const place = h("span", {});
+    const b = h("button", { type: "button", class: "lt-action", title: `Upload this tree to ${host}` });
+    b.textContent = "Graphistry";
+    this.cleanup.on(b, "click", () => {
+      b.disabled = true;
+      b.textContent = "Sending \u2026";
+      this.source.upload().then(
+        (url) => {
+          const link = h(
+            "a",
+            { class: "lt-action", target: "_blank", rel: "noopener noreferrer" },
+            "Open in Graphistry",
+          );
+          if (/^https?:/.test(url)) link.setAttribute("href", url);
+          place.replaceChildren(link);
+        },
+        (e: unknown) => {
+          b.disabled = false;
+          b.textContent = "Graphistry";
+          b.title = e instanceof Error ? e.message : String(e);
+          this.announcer.say(b.title);
+        },
+      );
+    });
+    place.append(b);
+    return place;
   }
 
   private async save(kind: "PNG" | "SVG"): Promise<void> {

@@ -132,6 +132,7 @@ const render: Render<Traits> = ({ model, el }) => {
     change: (patch) => writeState(model, patch),
     graph: () => ask({ type: "graph" }).then(() => undefined),
     plan: (wish) => ask({ type: "fit", ...wish }).then(() => undefined),
+    upload: () => ask({ type: "graphistry" }).then(({ message }) => String(message.url)),
     errors: () => ask({ type: "errors" }).then(() => undefined),
     values: async (side, name) => {
       const { message, buffers } = await ask({ type: "tensor", side, name });
