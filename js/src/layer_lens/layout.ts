@@ -7,7 +7,7 @@ const GUTTER = 42;
 const HEAD = 30;
 /** A column at least, at best. */
 const LEAST = 74;
-const BEST = 88;
+const BEST = 80;
 const WIDEST = 132;
 /** Rows that fit without scrolling the page too far. */
 const MOST_ROWS = 18;

@@ -34,7 +34,8 @@ export function signed(value: number | null, digits = 1): string {
 /** Three figures: "45.5", "816", "0.945". */
 export function figures(value: number): string {
   if (!Number.isFinite(value)) return "\u2013";
-  return Number(value.toPrecision(3)).toString().replace("-", MINUS);
+  const rounded = Number(value.toPrecision(3));
+  return Math.abs(rounded) >= 1000 ? count(rounded) : String(rounded).replace("-", MINUS);
 }
 
 /** "8.7 ms", "99 ms". */
