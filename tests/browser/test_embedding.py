@@ -196,6 +196,8 @@ def test_colours_have_legends_with_units(opened, space, pictures):
         expect(space.root).to_have_class(DARK)
         space.drawn()
         assert space.too_wide() == ""
+        cloud, plate = space.points.bounding_box(), space.plate.bounding_box()
+        assert (cloud["width"], cloud["height"]) == (plate["width"], plate["height"])
         space.photograph(pictures / f"embedding-dark-{width}.png")
     opened.kernel.run("space.theme, space.color = 'light', 'script'")
     space.drawn()

@@ -46,12 +46,12 @@ uniform float most;
 out vec4 colour;
 void main() {
   gl_Position = view * vec4(mix(place.xyz, next.xyz, blend) * ${(65535 / 65534).toFixed(9)} - 0.5, 1.0);
-  float near = clamp(middle / gl_Position.w, 0.3, 6.0);
+  float near = pow(clamp(middle / gl_Position.w, 0.2, 12.0), 0.7);
   gl_PointSize = min(most, size * near * (1.0 + 1.1 * style.y));
   if (style.z == 0.0) gl_Position = vec4(2.0, 2.0, 2.0, 1.0);
   vec3 rgb = texture(palette, vec2((style.x * 255.0 + 0.5) / 256.0, 0.5)).rgb;
   float own = mix(alpha, 0.95, min(1.0, 1.6 * style.y));
-  colour = vec4(rgb, clamp(own * pow(near, 0.8), 0.04, 1.0) * style.z);
+  colour = vec4(rgb, clamp(own * near, 0.04, max(own, 0.72)) * style.z);
 }`;
 const FRAGMENT = `
 precision highp float;
@@ -167,7 +167,7 @@ export class GlCloud implements Cloud {
     const { size, alpha } = grain(this.n, width);
     this.material.uniforms.size!.value = size * ratio;
     this.material.uniforms.alpha!.value = alpha;
-    this.material.uniforms.most!.value = 16 * ratio;
+    this.material.uniforms.most!.value = Math.max(11, 1.6 * size) * ratio;
   }
 
   draw(camera: Camera): void {
@@ -256,10 +256,11 @@ export class FlatCloud implements Cloud {
       if (visible === 0 || !(x > -20 && x < width + 20)) continue;
       const y = xy[2 * row + 1]! * ratio;
       const emphasis = style.bytes[4 * row + 1]! / 255;
-      const near = Math.max(0.3, Math.min(6, middle / depths[row]!));
-      const radius = (Math.min(16, size * near * (1 + 1.1 * emphasis)) * ratio) / 2;
+      const near = Math.max(0.2, Math.min(12, middle / depths[row]!)) ** 0.7;
+      const most = Math.max(11, 1.6 * size);
+      const radius = (Math.min(most, size * near * (1 + 1.1 * emphasis)) * ratio) / 2;
       const own = alpha + (0.95 - alpha) * Math.min(1, 1.6 * emphasis);
-      const a = Math.max(0.04, Math.min(1, own * near ** 0.8)) * visible;
+      const a = Math.max(0.04, Math.min(Math.max(own, 0.72), own * near)) * visible;
       const code = 4 * style.bytes[4 * row]!;
       dot(out, width, height, x, y, radius, palette, code, a);
     }

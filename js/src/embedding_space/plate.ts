@@ -163,15 +163,18 @@ export class Plate {
     this.ratio = ratio;
     this.element.style.width = `${width}px`;
     this.element.style.height = `${height}px`;
-    for (const c of [this.overlay.canvas, this.still]) {
-      c.style.width = `${width}px`;
-      c.style.height = `${height}px`;
-    }
+    for (const c of [this.overlay.canvas, this.still, this.cloud?.canvas]) this.sized(c);
     this.projected = "";
     this.cloud?.resize(width, height, ratio);
     this.framed = this.framed && !this.camera.atStart;
     this.fit();
     this.frame.ask();
+  }
+
+  private sized(canvas: HTMLCanvasElement | undefined): void {
+    if (!canvas) return;
+    canvas.style.width = `${this.camera.width}px`;
+    canvas.style.height = `${this.camera.height}px`;
   }
 
   reset(): void {
@@ -232,8 +235,7 @@ export class Plate {
     cloud.setStyle(style);
     cloud.setPalette(palette(theme));
     cloud.resize(this.camera.width, this.camera.height, this.ratio);
-    cloud.canvas.style.width = `${this.camera.width}px`;
-    cloud.canvas.style.height = `${this.camera.height}px`;
+    this.sized(cloud.canvas);
     this.holder.replaceChildren(cloud.canvas);
   }
 
