@@ -25,8 +25,8 @@ from .engine.sizing import Fit, fit
 from .engine.wire import Message, SharedBlock
 from .errors import CaptureUnavailable, LlamaTelemetryError, ModelFileError, PromptTooLong
 from .models.find import resolve
-from .models.header import read_header
-from .models.info import ModelInfo, model_info
+from .models.header import Header, read_header
+from .models.info import ModelInfo, info_of
 from .models.tree import ModelTree, TreeNode, model_tree
 from .trace import Trace, display_token
 
@@ -77,8 +77,10 @@ def open_model(
     ------
     ModelNotFound, ModelFileError
     """
+    header = read_header(resolve(name, download))
     return Model(
-        model_info(resolve(name, download)),
+        info_of(header),
+        header=header,
         n_gpu_layers=n_gpu_layers,
         devices=devices,
         rpc=rpc,
@@ -99,12 +101,14 @@ class Model:
         self,
         info: ModelInfo,
         *,
+        header: Header | None = None,
         n_gpu_layers: int | None = None,
         devices: Sequence[str] = (),
         rpc: Sequence[str] = (),
         idle_seconds: float = IDLE_SECONDS,
     ) -> None:
         self.info = info
+        self._header = header
         load = {
             "path": os.fspath(info.path),
             "n_gpu_layers": n_gpu_layers,
@@ -141,7 +145,7 @@ class Model:
     @cached_property
     def tree(self) -> ModelTree:
         """The whole model as a tree: every tensor, every byte. Read off the header; no weights are."""
-        return model_tree(read_header(self.info.path))
+        return model_tree(self._header or read_header(self.info.path), self.info)
 
     # ------------------------------------------------------------------ tokens
 

@@ -190,25 +190,27 @@ def _row(node: TreeNode, parent: str | None) -> dict[str, Any]:
     }
 
 
-def model_tree(header: Header) -> ModelTree:
+def model_tree(header: Header, info: ModelInfo | None = None) -> ModelTree:
     """Build the tree of a model.
 
     Parameters
     ----------
     header : Header
         Of a file, or of a split set joined.
+    info : ModelInfo, optional
+        What the header says, where that has been read.
 
     Returns
     -------
     ModelTree
         The bytes of its leaves add up to the bytes of all files (of the whole file, where there is only its header).
     """
-    return _Builder(header).build()
+    return _Builder(header, info or info_of(header)).build()
 
 
 class _Builder:
-    def __init__(self, header: Header) -> None:
-        self.header, self.info = header, info_of(header)
+    def __init__(self, header: Header, info: ModelInfo) -> None:
+        self.header, self.info = header, info
         self.own, self.rest = _extents(header)
 
     def build(self) -> ModelTree:
