@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .widgets.head_comparison import HeadComparison
     from .widgets.layer_lens import LayerLens
     from .widgets.links import link
+    from .widgets.token_explorer import TokenExplorer
     from .widgets.trace_views import TraceViews
 
 __version__ = "0.1.0"
@@ -60,6 +61,7 @@ _HOMES = {
     "ExpertStrip": "widgets.expert_strip",
     "HeadComparison": "widgets.head_comparison",
     "LayerLens": "widgets.layer_lens",
+    "TokenExplorer": "widgets.token_explorer",
     "TraceViews": "widgets.trace_views",
     "decode_thumbnail": "analysis.attention",
     "link": "widgets.links",
@@ -109,6 +111,7 @@ __all__ = [
     "ModelNotFound",
     "PromptTooLong",
     "RunningTrace",
+    "TokenExplorer",
     "Trace",
     "TraceViews",
     "attention_graph",

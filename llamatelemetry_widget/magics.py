@@ -27,16 +27,16 @@ if TYPE_CHECKING:
     from .widgets.attention_grid import AttentionGrid
 
 NAME = "llamatelemetry"
-VIEWS = ("attention", "layers")
+VIEWS = ("attention", "layers", "tokens")
 COMMANDS = ("models", "open", "architecture", "embeddings", "close", "help")
 FLASH = ("auto", "on", "off")
 INTO = "_trace"
 _QUICK_SECONDS = 0.3  # a run this short shows its result at once, without a widget that fills in
 
 HELP = f"""\
-%%{NAME} [attention|layers] [--model NAME] [--layers all|0-5,8] [--flash auto|on|off] [--predict N] [--into NAME]
+%%{NAME} [attention|layers|tokens] [--model NAME] [--layers all|0-5,8] [--flash auto|on|off] [--predict N] [--into NAME]
     The cell is the prompt, byte for byte. Draws the attention of every head, or (layers) what the model would say
-    after each layer; the trace is kept as {INTO} or NAME.
+    after each layer; the trace is kept as {INTO} or NAME. Or (tokens) its next token and what samplers leave of it.
     --predict N: the model then writes N tokens, always the likeliest, and the picture grows with them.
     Without --model: the model opened last, else $LLAMATELEMETRY_MODEL, else the smallest installed of the catalogue.
 %{NAME} models          every model that is found on this machine
@@ -205,6 +205,8 @@ class Magics:
     def _draw(self, arguments: argparse.Namespace, prompt: str) -> Any:
         if not prompt:
             raise _usage_error("the cell is empty: write the prompt below the magic")
+        if arguments.view == "tokens":
+            return self._explore(arguments, prompt)
         running = self._run(arguments, prompt)
         grid = None
         try:
@@ -222,6 +224,18 @@ class Magics:
         if shell is not None:
             shell.user_ns[arguments.into] = trace
         return self._widget(arguments.view, trace, grid)
+
+    def _explore(self, arguments: argparse.Namespace, prompt: str) -> Any:
+        """The next token of a prompt, and what is written where tokens are to be predicted."""
+        from .widgets.token_explorer import TokenExplorer
+
+        explorer = TokenExplorer(self._model(arguments.model), prompt)
+        if arguments.predict:
+            explorer.greedy(arguments.predict)
+        shell = self._shell()
+        if shell is not None and arguments.into != INTO:
+            shell.user_ns[arguments.into] = explorer
+        return explorer
 
     def _widget(self, view: str, trace: Trace, grid: AttentionGrid | None) -> Any:
         """What the cell displays; `grid` is one that shows the trace already."""

@@ -215,6 +215,24 @@ def test_the_python_of_the_comparisons_page_runs(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["comparison.html", "comparison.png", "comparison.svg"]
 
 
+def test_every_public_trait_and_export_of_the_explorer_is_on_its_page():
+    text = page("token-explorer.md")
+    sent = {"nodes", "words", "here", "logits"}
+    names = lt.TokenExplorer.class_own_traits(sync=True)
+    public = {name for name in names if not name.startswith("_")} - INTERNAL - sent
+    assert len(public) == 10
+    for name in public:
+        assert f"| `{name}` |" in text, name
+        assert name in inspect.getdoc(lt.TokenExplorer), name
+    for name in ("to_html", "to_svg", "to_png", "to_pandas", "distribution", "tokens", "text", "sample", "step", "back"):
+        assert hasattr(lt.TokenExplorer, name) and f"explorer.{name}" in text, name
+
+
+def test_the_python_of_the_explorers_page_runs(tmp_path):
+    run(python_of(page("token-explorer.md")) + "\nmodel.close()", tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tokens.html", "tokens.png", "tokens.svg"]
+
+
 # -------------------------------------------------------------- the architecture tree
 
 
