@@ -382,7 +382,7 @@ class LayerLens(TelemetryWidget):
     def _static_html(self, why: str) -> str:
         from ..export.lens import fallback
 
-        if why and self._has_picture() is False and self.comm is not None:
+        if why and self.comm is not None and not self._has_picture():
             self._read_shown()  # this picture is all that the host shows
         return fallback(self.facts, self._drawn(None), why)
 
