@@ -112,7 +112,7 @@ class TokenExplorer(TelemetryWidget):
         tokens = {"tokens": [display_token(piece) for piece in pieces], "kinds": kinds}
         self._prompt_facts = {**tokens, "ids": self._decoder or self._ids, "added": self._added(prompt, kinds)}
         self._note_words(self._decoder or self._ids)
-        super().__init__(facts=self._facts(), nodes=self._tree.nodes, **traits)
+        super().__init__(facts=self._facts(), nodes=self._plain(), **traits)
         self._show(self.node)
 
     def __repr__(self) -> str:
@@ -192,8 +192,12 @@ class TokenExplorer(TelemetryWidget):
             self.words = dict(self._own_words)
             self.here, self.logits = [node], [logits.tobytes()]
 
+    def _plain(self) -> list[dict[str, Any]]:
+        """The nodes, copied: a trait that is changed in place tells nobody."""
+        return [dict(node) for node in self._tree.nodes]
+
     def _push(self) -> None:
-        self.nodes = [dict(node) for node in self._tree.nodes]
+        self.nodes = self._plain()
 
     def _go(self, node: int) -> None:
         with self.hold_sync():

@@ -85,6 +85,12 @@ def test_layers_flash_and_into_are_passed_on(shell):
     assert result.result.trace is trace
 
 
+def test_tokens_shows_the_next_and_writes(shell):
+    result = run(shell, f"%%llamatelemetry tokens --predict 2 --into explorer\n{LAMP}").result
+    assert isinstance(result, lt.TokenExplorer) and len(result.tokens) == 2
+    assert shell.user_ns["explorer"] is result
+
+
 def test_layers_draws_the_lens(shell):
     result = run(shell, f"%%llamatelemetry layers --into t\n{LAMP}").result
     assert isinstance(result, lt.LayerLens)
@@ -154,7 +160,7 @@ def test_models_are_listed_opened_and_closed(shell, capsys):
     run(shell, "%llamatelemetry close smollm2")
     assert model.worker_pid is None
     run(shell, "%llamatelemetry help")
-    assert "%%llamatelemetry [attention|layers]" in capsys.readouterr().out
+    assert "%%llamatelemetry [attention|layers|tokens]" in capsys.readouterr().out
 
 
 def test_the_default_model_is_the_last_opened_then_the_environments_then_the_smallest(shell, monkeypatch):

@@ -93,6 +93,8 @@ def test_the_browser_shows_steps_and_samples(explorer):
     wire = Wire(explorer)
     wire.say(type="step", id="v-1", node=0, token=None)
     assert answered(wire, "step")["id"] == "v-1"
+    states = [m["state"] for m, _ in wire.sent if m.get("method") == "update"]
+    assert any(len(state.get("nodes", [])) == 2 for state in states)  # the very first token is told too
     wire.say(type="sample", id="v-2", node=1, count=2)
     assert answered(wire, "sample")["id"] == "v-2"
     assert len(explorer.nodes) == 4 and explorer.node == 3
