@@ -273,9 +273,9 @@ function outliers(ctx: Pen, data: LensData, layout: StripsLayout, strip: Strip, 
   const every = layout.step >= 15 ? 1 : Math.ceil(18 / layout.step);
   ctx.textAlign = "center";
   ctx.font = `11px ${look.theme.sans}`;
+  const mine = data.facts.layers.findIndex((l) => l.layer === look.layer);
   values.forEach((v, place) => {
-    const mine = data.facts.layers[place]?.layer === look.layer;
-    if (place % every !== 0 && !mine) return;
+    if (place !== mine && (place % every !== 0 || (mine >= 0 && Math.abs(place - mine) < every))) return;
     ctx.fillStyle = css(v > 0 ? look.theme.ink2 : look.theme.ink3);
     ctx.fillText(
       Number.isFinite(v) ? String(v) : "\u2013",

@@ -16,6 +16,9 @@ export class Panel {
   private readonly sentence = h("p", { class: "lt-ll-sentence" });
   /** What the panel says, for screen readers and pictures. */
   words = "";
+  /** The same for a picture: a heading, then name, value and place of each line. */
+  heading = "";
+  notes: (readonly [string, string, string])[] = [];
 
   constructor() {
     this.element.append(this.title, this.list, this.curves, this.sentence);
@@ -33,7 +36,9 @@ export class Panel {
     const answer = data.answer(position);
     this.list.replaceChildren();
     this.curves.replaceChildren();
-    this.words = `${rowTitle(row)}, at ${tokenName(data, position)}: `;
+    this.heading = `${rowTitle(row)}, at ${tokenName(data, position)}`;
+    this.words = `${this.heading}: `;
+    this.notes = [];
     if (!cell || answer === null) {
       const why = data.has(position) ? "not measured for this row" : "not read yet";
       this.list.append(h("span", { class: "lt-quiet" }, why));
@@ -42,6 +47,7 @@ export class Panel {
       cell.ids.forEach((id, i) => {
         const p = cell.probabilities[i]!;
         const bar = h("i", {});
+        this.notes.push([shorten(data.word(id), 20), probability(p), ""]);
         bar.style.width = `${100 * Math.min(1, p)}%`;
         this.list.append(
           h("bdi", { class: "lt-mono", title: `token id ${id}` }, data.word(id)),
@@ -50,6 +56,8 @@ export class Panel {
         );
       });
       this.words += `${data.word(cell.ids[0]!)} ${probability(cell.probabilities[0]!)}; final answer ${data.word(answer)} ${probability(cell.answerProbability)}, rank ${count(cell.answerRank)}`;
+      const rank = `rank ${count(cell.answerRank)}`;
+      this.notes.push([`answer ${shorten(data.word(answer))}`, probability(cell.answerProbability), rank]);
       const heading = (more: string) =>
         h("h4", {}, h("b", { class: "lt-mono" }, data.word(answer)), `layer by layer: ${more}`);
       this.curves.append(

@@ -81,11 +81,11 @@ export class StripsView {
     if (e.pointerType === "touch" || e.buttons !== 0) return;
     const hit = this.at(e);
     this.canvas.style.cursor = hit ? "pointer" : "";
-    if (hit) this.preview(hit.place, hit.head);
+    if (hit) this.preview(hit.place, hit.head, e.clientY - this.canvas.getBoundingClientRect().top);
     else this.hideTip();
   }
 
-  private preview(place: number, head: number | null): void {
+  private preview(place: number, head: number | null, y = 0): void {
     const { layout } = this;
     if (!layout) return;
     const x = layout.left + place * layout.step;
@@ -94,7 +94,7 @@ export class StripsView {
     this.column.style.width = `${layout.step}px`;
     const show = () => {
       const box = this.canvas.getBoundingClientRect();
-      const target = new DOMRect(box.left + x, box.top, layout.step, layout.height);
+      const target = new DOMRect(box.left + x, box.top + y, layout.step, 20);
       this.tip.element.replaceChildren(...this.explain(place, head));
       this.tip.show(target, [], 8);
     };
@@ -116,11 +116,9 @@ export class StripsView {
     }
     lines.push(["written by attention", figures(at("attention"))], ["written by MLP", figures(at("mlp"))]);
     lines.push(["residual norm", figures(at("residual"))], ["cosine to before", figures(at("cosine"))]);
-    const large = facts.layers[place]!.outliers.map(([d, times]) => `${d} (${figures(times)}\u00d7)`);
-    lines.push([
-      "outlier dimensions",
-      [figures(at("outliers")), large.join(", ")].filter(Boolean).join(": "),
-    ]);
+    lines.push(["outlier dimensions", figures(at("outliers"))]);
+    for (const [d, times] of facts.layers[place]!.outliers)
+      lines.push([`dimension ${d}`, `${figures(times)} \u00d7 median`]);
     const ms = facts.times?.ms[place];
     if (ms !== undefined && ms !== null) lines.push(["time", milliseconds(ms)]);
     return lines;

@@ -17,7 +17,7 @@ import { PushBar } from "./push_bar";
 import { StripsView } from "./strips";
 import style from "./style.css";
 import { TableView } from "./table";
-import { signed, subtitle, sumParts } from "./words";
+import { subtitle, sumWords } from "./words";
 
 /** The shared state: the public traits. */
 export interface State {
@@ -514,16 +514,11 @@ export class LayerLensView {
       return;
     }
     if (!push) return;
-    const own = sumParts(push);
-    const total = own.reduce((sum, [, value]) => sum + value, 0);
-    const parts = own.map(([name, value]) => `${name} ${signed(value, 2)}`);
-    const logit = `the model\u2019s logit${push.against === null ? "" : " difference"} ${signed(push.logit, 2)}`;
-    const over = `left over ${signed(push.logit - total, 3)}: rounding of quantized products`;
     const last = !this.data.facts.every_logit && this.position !== push.position;
     const note = last ? "after the last token; others need a trace with logits=\u2019all\u2019." : "";
     this.sum.replaceChildren(
       h("b", {}, "Adds up: "),
-      `${parts.join(", ")} = ${signed(total, 2)}; ${logit}; ${over}. `,
+      `${sumWords(push)}. `,
       h("span", { class: "lt-quiet" }, [push.note, note].filter(Boolean).map(sentence).join(" ")),
     );
   }
@@ -580,15 +575,15 @@ export class LayerLensView {
           heading: ["Logit lens", "most likely next token if the model stopped here"],
           canvas: this.table.canvas,
           boxes: this.table.lockedBox(),
-          under: this.panel.words,
-          notes: [],
+          under: this.panel.heading,
+          notes: this.panel.notes,
           ramp: this.scale.ticks,
         },
         {
           heading: ["Through the layers", "blue = attention, purple = MLP"],
           canvas: this.strips.canvas,
           boxes: [],
-          under: this.sum.hidden ? "" : (this.sum.textContent ?? ""),
+          under: this.data.push ? sumWords(this.data.push) : "",
           notes: [],
           ramp: null,
         },

@@ -83,3 +83,13 @@ export function sumParts(push: Push): [string, number][] {
   ];
   return parts.filter((p): p is [string, number] => p[1] !== null);
 }
+
+/** What the parts add up to, and what is left over. */
+export function sumWords(push: Push): string {
+  const own = sumParts(push);
+  const total = own.reduce((sum, [, value]) => sum + value, 0);
+  const parts = own.map(([name, value]) => `${name} ${signed(value, 2)}`);
+  const logit = `the model\u2019s logit${push.against === null ? "" : " difference"} ${signed(push.logit, 2)}`;
+  const over = `left over ${signed(push.logit - total, 3)}: rounding of quantized products`;
+  return `${parts.join(", ")} = ${signed(total, 2)}; ${logit}; ${over}`;
+}
