@@ -6,7 +6,9 @@ import type { Result } from "./chain";
 import type { ExplorerData } from "./data";
 import { kindWords, NAMES } from "./words";
 
-const TICKS = [0.01, 0.1, 0.25, 0.5, 0.75] as const;
+const TICKS: readonly number[] = [0.01, 0.1, 0.25, 0.5, 0.75];
+/** Where there is little room. */
+const FEW: readonly number[] = [0.05, 0.5];
 
 interface Row {
   readonly element: HTMLButtonElement;
@@ -60,13 +62,14 @@ export class Bars {
     rows: number,
     next: number | null,
     live: boolean,
+    few: boolean,
   ): void {
     const d = data.chain(node)!.distribution;
     const n = Math.min(rows, d.size);
     const ids = [...d.order.subarray(0, n)];
     if (next !== null && next < d.size && !ids.includes(next)) ids[n - 1] = next; // what was written is always seen
     const most = Math.max(d.probabilities[d.order[0]!]!, result.probability(result.order[result.left[0]]!));
-    this.showAxis(most);
+    this.showAxis(most, few);
     while (this.rows.length < ids.length) this.rows.push(this.makeRow());
     this.rows.forEach((row, i) => {
       row.element.hidden = i >= ids.length;
@@ -80,11 +83,12 @@ export class Bars {
     this.entropy.textContent = `entropy ${d.entropy.toFixed(2)} bits`;
   }
 
-  private showAxis(most: number): void {
-    const key = most.toFixed(3);
+  private showAxis(most: number, few: boolean): void {
+    const key = `${most.toFixed(3)} ${few}`;
     if (key === this.ticksFor) return;
     this.ticksFor = key;
-    const shown = TICKS.filter((t) => t <= most && (t === 0.01 ? most > 0.02 : true));
+    const all = few ? FEW : TICKS;
+    const shown = all.filter((t) => t <= most && (t > 0.01 || most > 0.02));
     const ticks = shown.length > 0 ? shown : [most];
     const place = (e: HTMLElement, t: number) => {
       e.style.left = `${100 * along(t, most)}%`;

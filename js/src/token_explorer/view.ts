@@ -28,6 +28,8 @@ export interface Source {
 
 const NARROW = 600;
 const WIDE = 900;
+/** Below it the axis has two ticks. */
+const FEW = 420;
 const MANY = 40;
 const ROWS = { wide: 16, narrow: 14 };
 /** Characters of the text before the shown place. */
@@ -314,7 +316,7 @@ export class TokenExplorerView {
       const path = data.path(state.leaf);
       const at = state.node === 0 ? 0 : path.indexOf(state.node) + 1;
       const next = data.nodes[path[at] ?? 0]?.token ?? null;
-      this.bars.show(data, state.node, result, this.rows, next, this.live);
+      this.bars.show(data, state.node, result, this.rows, next, this.live, width < FEW);
       this.sliders.show(data, state, result, state.node);
     } else {
       this.missing.textContent = this.live

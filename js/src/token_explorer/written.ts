@@ -81,7 +81,7 @@ export class Written {
       ...path.map((at) => this.token(data.nodes[at]!, at, at === next, at === chosen, theme, tallest)),
     );
     if (focused) this.line.querySelector<HTMLElement>("[tabindex='0']")?.focus();
-    this.showSentence(data.nodes[chosen]!, chosen, data, live);
+    this.showSentence(data.nodes[chosen]!, chosen, data, live, chosen !== next);
     this.showBranches(data, leaf);
   }
 
@@ -113,7 +113,7 @@ export class Written {
     return own;
   }
 
-  private showSentence(node: Node, at: number, data: ExplorerData, live: boolean): void {
+  private showSentence(node: Node, at: number, data: ExplorerData, live: boolean, away: boolean): void {
     const place = node.parent ?? 0;
     const others = node.top.filter(([id]) => id !== node.token).slice(0, 4);
     const choices = others.map(([id, text, p]) => {
@@ -134,7 +134,7 @@ export class Written {
       h("b", {}, ` ${probability(node.probability)}`),
       `, ${nodeWords(node)}`,
       ...(others.length > 0 ? [h("span", { class: "lt-quiet" }, " \u00b7 instead: "), ...choices] : []),
-      here,
+      ...(away ? [here] : []),
     );
   }
 
