@@ -91,7 +91,7 @@ def test_sliders_move_by_keys_and_python_hears(opened, explorer):
     mode = opened.mode()
     for _ in range(5):
         opened.page.keyboard.press("ArrowLeft")
-    opened.becomes("explorer.top_p", 0.945, seconds=15)
+    opened.becomes("explorer.top_p", 0.945)
     expect(slider).to_have_attribute("aria-valuetext", re.compile(r"^0\.9[45]\d?, 40 → \d+, cuts \d+ tokens holding"))
     slider.fill("0")
     opened.becomes("explorer.top_p", 0)

@@ -55,10 +55,11 @@ const render: Render<Traits> = ({ model, el }) => {
   );
   const ask = async (message: Record<string, unknown>) => {
     if (!live()) throw new Unavailable("no-kernel", "saved without a kernel");
-    save.now();
+    pending.tell();
     await kernel.ask(message);
   };
-  const save = pace(cleanup, () => model.save_changes());
+  const pending = new Pending(model);
+  cleanup.add(() => pending.end());
   const long = async (message: Record<string, unknown>) => {
     working = true;
     try {
@@ -73,8 +74,8 @@ const render: Render<Traits> = ({ model, el }) => {
     sample: (node, count) => long({ type: "sample", node, count }),
     stop: () => model.send({ type: "stop" }),
     change(patch) {
-      for (const [name, value] of Object.entries(patch)) model.set(name as keyof State, value as never);
-      save.soon();
+      pending.put(patch);
+      if ("node" in patch) pending.tell();
     },
   };
   const view = new TokenExplorerView(root, source, data, readState(model));
@@ -88,7 +89,7 @@ const render: Render<Traits> = ({ model, el }) => {
   };
   const changed = together(cleanup, () => {
     take();
-    view.setState(readState(model));
+    view.setState({ ...readState(model), ...pending.patch });
   });
   for (const name of [...STATES, ...DATA]) listen(`change:${name}`, changed);
   const hear = (message: Heard, buffers: DataView[]) => {
@@ -105,32 +106,38 @@ const render: Render<Traits> = ({ model, el }) => {
   };
 };
 
-/** Runs `save` at once, then at most every `PACE` ms; the last call always comes. */
-function pace(cleanup: Cleanup, save: () => void): { soon(): void; now(): void } {
-  let timer = 0;
-  let again = false;
-  cleanup.add(() => window.clearTimeout(timer));
-  const now = () => {
-    again = false;
-    save();
-  };
-  const soon = () => {
-    if (timer) {
-      again = true;
-      return;
-    }
-    now();
-    timer = window.setTimeout(() => {
-      timer = 0;
-      if (again) soon();
+/**
+ * Changes that the model has not been told of: at once, then at most every `PACE` ms, the last always. A trait that is set
+ * and not sent would be set back by the kernel's echo of the one before.
+ */
+class Pending {
+  patch: Partial<State> = {};
+  private timer = 0;
+
+  constructor(private readonly model: Model) {}
+
+  put(patch: Partial<State>): void {
+    this.patch = { ...this.patch, ...patch };
+    if (this.timer) return;
+    this.tell();
+    this.timer = window.setTimeout(() => {
+      this.timer = 0;
+      if (Object.keys(this.patch).length > 0) this.put({});
     }, PACE);
-  };
-  return {
-    soon,
-    now: () => {
-      if (again) now();
-    },
-  };
+  }
+
+  tell(): void {
+    const own = Object.entries(this.patch);
+    if (own.length === 0) return;
+    this.patch = {};
+    for (const [name, value] of own) this.model.set(name as keyof State, value as never);
+    this.model.save_changes();
+  }
+
+  end(): void {
+    window.clearTimeout(this.timer);
+    this.tell();
+  }
 }
 
 export default { render };
