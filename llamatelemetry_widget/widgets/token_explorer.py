@@ -38,6 +38,7 @@ _TOP = 5  # alternatives that are told with each token
 _MOST = 256  # tokens that one press may write
 #: The filters in llama.cpp's order, and the setting that switches each off.
 FILTERS = {"top_k": 0, "typical_p": 1.0, "top_p": 1.0, "min_p": 0.0}
+SETTINGS = ("repeat_penalty", *FILTERS, "temperature")
 
 
 class TokenExplorer(TelemetryWidget):
@@ -146,8 +147,7 @@ class TokenExplorer(TelemetryWidget):
 
     @property
     def _settings(self) -> dict[str, Any]:
-        names = ("repeat_penalty", *FILTERS, "temperature")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in SETTINGS}
 
     def _given(self, node: int) -> dict[str, Any]:
         """What llama.cpp is to run for the token after a node."""
@@ -249,17 +249,19 @@ class TokenExplorer(TelemetryWidget):
         int
             The last token's node; fewer are written where the model ends its text.
         """
-        self._write(self.node, count, self._settings, lambda done, total: None)
+        self._write(self.node, count, {**self._settings, "seed": self.seed}, lambda done, total: None)
         return self.node
 
     def greedy(self, count: int = 1) -> int:
         """Write always the likeliest token after the shown place, and go there; see `sample`."""
-        self._write(self.node, count, {**self._settings, "temperature": 0.0}, lambda done, total: None)
+        self._write(
+            self.node, count, {**self._settings, "temperature": 0.0, "seed": self.seed}, lambda done, total: None
+        )
         return self.node
 
     def _write(self, node: int, count: int, settings: dict[str, Any], heard: Heard) -> None:
         start = node
-        seed = self.seed + len(self._tree.path(node))  # one seed gives a text, not one token again and again
+        seed = settings["seed"] + len(self._tree.path(node))  # one seed gives a text, not one token again and again
         ask = {**self._given(node), **settings, "seed": seed}
         self._writing = writing = self._model.generate(max_tokens=min(max(count, 1), _MOST), capture=(), **ask)
         how = "likeliest" if settings["temperature"] <= 0 else "sampled"
@@ -312,7 +314,8 @@ class TokenExplorer(TelemetryWidget):
             token = message.get("token")
             self._go(self._choose(node, None if token is None else int(token)))
         else:
-            self._write(node, int(message.get("count", 1)), self._settings, heard)
+            asked = {**self._settings, "seed": self.seed, **message.get("settings", {})}
+            self._write(node, int(message.get("count", 1)), {name: asked[name] for name in (*SETTINGS, "seed")}, heard)
         self.send({"type": message["type"], "id": message["id"]})
 
     # ----------------------------------------------------------------------- selection

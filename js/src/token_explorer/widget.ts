@@ -71,7 +71,9 @@ const render: Render<Traits> = ({ model, el }) => {
   const source: Source = {
     show: (node) => ask({ type: "show", node }),
     step: (node, token) => long({ type: "step", node, token }),
-    sample: (node, count) => long({ type: "sample", node, count }),
+    // With the settings: the host may send a message before a change of traits that was made earlier.
+    sample: (node, count) =>
+      long({ type: "sample", node, count, settings: { ...readState(model), ...pending.patch } }),
     stop: () => model.send({ type: "stop" }),
     change(patch) {
       pending.put(patch);
