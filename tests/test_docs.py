@@ -224,7 +224,18 @@ def test_every_public_trait_and_export_of_the_explorer_is_on_its_page():
     for name in public:
         assert f"| `{name}` |" in text, name
         assert name in inspect.getdoc(lt.TokenExplorer), name
-    for name in ("to_html", "to_svg", "to_png", "to_pandas", "distribution", "tokens", "text", "sample", "step", "back"):
+    for name in (
+        "to_html",
+        "to_svg",
+        "to_png",
+        "to_pandas",
+        "distribution",
+        "tokens",
+        "text",
+        "sample",
+        "step",
+        "back",
+    ):
         assert hasattr(lt.TokenExplorer, name) and f"explorer.{name}" in text, name
 
 
