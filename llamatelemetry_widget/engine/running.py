@@ -111,8 +111,9 @@ class RunningTrace:
             self.latest = event
             if event.kind != "progress":
                 self._seen.append(event)
-            for callback in self._callbacks:
-                callback(event)
+            callbacks = list(self._callbacks)
+        for callback in callbacks:  # outside: whoever subscribes meanwhile must not wait for those who listen already
+            callback(event)
 
 
 class ProgressBar:

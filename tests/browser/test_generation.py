@@ -53,6 +53,10 @@ def test_rows_come_while_tokens_do(writing, pictures):
     expect(words).to_contain_text("ms per token", timeout=30_000)
     kernel.run("grid.select(17, 5)")
     expect(grid.matrix).to_be_visible()
+    if kernel.value("grid.facts['phase']") == "done":  # a fast machine has written it all before anybody could look
+        assert kernel.value("len(generation.trace.tokens)") == 424
+        expect(grid.root.locator("h2")).to_contain_text("424 tokens")
+        return
     heights, counts, end = [], [], time.monotonic() + 30
     while (len(counts) < 8 or counts[-1] == counts[0]) and time.monotonic() < end:
         counts.append(int(words.inner_text().split(" of ")[0].removeprefix("token ").replace("\u202f", "")))
