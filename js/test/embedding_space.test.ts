@@ -27,6 +27,7 @@ const facts: Facts = {
   high: [2, 2, 2],
   unplaced: 1,
   trustworthiness: 0.68,
+  quality_rows: 5,
   neighbours_kept: 0.31,
   note: "",
   phase: "done",
@@ -322,11 +323,23 @@ describe("widget", () => {
     vi.useRealTimers();
   });
 
+  test("a quality read off a sample says so, and too few points have none", async () => {
+    const words = () => el.querySelector(".lt-emb-advice")?.textContent;
+    await start({ quality_rows: 3 });
+    expect(words()).toContain("(estimated from 3 tokens)");
+    end?.();
+    el.replaceChildren();
+    await start({ trustworthiness: null, neighbours_kept: null, quality_rows: 0 });
+    expect(words()).toBe("too few points to measure how far to trust the picture");
+  });
+
   test("header, legend and advice say what there is", async () => {
     await start();
     expect(el.querySelector("h2")?.textContent).toBe("Embedding space6 tokens × 4");
     expect(el.querySelector(".lt-emb-legend")?.textContent).toContain("lamp, candle 2");
-    expect(el.querySelector(".lt-emb-advice")?.textContent).toContain("trustworthiness 0.68");
+    const advice = el.querySelector(".lt-emb-advice")?.textContent;
+    expect(advice).toContain("trustworthiness 0.68");
+    expect(advice).not.toContain("estimated");
     expect(el.querySelector(".lt-emb-note")?.textContent).toBe("1 token not placed");
   });
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,9 @@ class Projected:
         What was done otherwise than asked, and how many rows are not placed; empty where nothing was.
     trustworthiness, neighbours_kept : float or None
         Of `quality`; None where it was not measured.
+    quality_rows : int or None
+        Rows that the two were measured on: fewer than are placed means that they are estimates; 0 means that there are
+        too few to measure anything. None where nobody has tried.
     """
 
     positions: Floats
@@ -46,6 +49,7 @@ class Projected:
     note: str = ""
     trustworthiness: float | None = None
     neighbours_kept: float | None = None
+    quality_rows: int | None = None
 
     @property
     def valid(self) -> NDArray[np.bool_]:
@@ -197,8 +201,40 @@ def umap(
     return Projected(out, "umap", parameters, time.perf_counter() - started, note)
 
 
-def quality(x: Floats, positions: Floats, k: int = 10, sample: int = 500, seed: int = 0) -> tuple[float, float]:
-    """How far a picture keeps neighbourhoods, over a seeded sample of rows compared with all.
+@dataclass(frozen=True)
+class Quality:
+    """How far a picture keeps neighbourhoods.
+
+    Attributes
+    ----------
+    trustworthiness : float
+        1 = every neighbour in the picture is one; lower the farther away those are that are not.
+    neighbours_kept : float
+        Share of the k true nearest that are among the k nearest of the picture.
+    rows : int
+        Rows that were looked at, each compared with all.
+    """
+
+    trustworthiness: float
+    neighbours_kept: float
+    rows: int
+
+
+def measured(x: Floats, made: Projected) -> Projected:
+    """A picture with its `quality`."""
+    found = quality(x, made.positions)
+    if found is None:
+        return replace(made, quality_rows=0)
+    return replace(
+        made,
+        trustworthiness=found.trustworthiness,
+        neighbours_kept=found.neighbours_kept,
+        quality_rows=found.rows,
+    )
+
+
+def quality(x: Floats, positions: Floats, k: int = 10, sample: int = 500, seed: int = 0) -> Quality | None:
+    """How far a picture keeps neighbourhoods: exact up to `sample` rows, beyond that an estimate from a seeded sample.
 
     Parameters
     ----------
@@ -214,10 +250,8 @@ def quality(x: Floats, positions: Floats, k: int = 10, sample: int = 500, seed: 
 
     Returns
     -------
-    trustworthiness : float
-        1 = every neighbour in the picture is one; lower the farther away those are that are not.
-    neighbours_kept : float
-        Share of the k true nearest that are among the k nearest of the picture.
+    Quality or None
+        None where fewer than three rows are placed: they have no neighbourhoods.
 
     References
     ----------
@@ -227,7 +261,7 @@ def quality(x: Floats, positions: Floats, k: int = 10, sample: int = 500, seed: 
     n = len(good)
     k = min(k, (n - 1) // 2)
     if k < 1:
-        return 1.0, 1.0
+        return None
     rows = np.sort(np.random.default_rng(seed).permutation(n)[:sample])
     data, points = unit(x[good]), positions[good].astype(np.float64)
     penalty, kept = 0.0, 0
@@ -245,7 +279,7 @@ def quality(x: Floats, positions: Floats, k: int = 10, sample: int = 500, seed: 
             ranks = 1 + (alike[i][None, :] > alike[i][wrong][:, None]).sum(1)
             penalty += float(np.maximum(ranks - k, 0).sum())
     worst = k * (2 * n - 3 * k - 1) / 2
-    return 1 - penalty / (len(rows) * worst), kept / (len(rows) * k)
+    return Quality(1 - penalty / (len(rows) * worst), kept / (len(rows) * k), len(rows))
 
 
 def _left_out(good: NDArray[np.bool_]) -> str:

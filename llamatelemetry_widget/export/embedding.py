@@ -69,11 +69,15 @@ def draw(
 def advice(facts: Mapping[str, Any]) -> str:
     """How far the picture can be trusted, in one line."""
     trust = facts["trustworthiness"]
+    rows = facts["quality_rows"]
     if trust is None:
-        return "trustworthiness not measured: trust the list"
+        few = "too few points to measure how far to trust the picture"
+        return few if rows == 0 else "trustworthiness not measured: trust the list"
     kept = facts["neighbours_kept"]
     share = "" if kept is None else f", {kept:.0%} of neighbours kept".replace("%", "\u202f%")
-    return f"trustworthiness {trust:.2f}{share}: trust the list for distances, the cloud for neighbourhoods"
+    estimated = rows < facts["n_points"] - facts["unplaced"]
+    source = f" (estimated from {rows} tokens)" if estimated else ""
+    return f"trustworthiness {trust:.2f}{share}{source}: trust the list for distances"
 
 
 def _front(positions: Array) -> tuple[Array, Array, Array]:

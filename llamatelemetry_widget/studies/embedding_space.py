@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from ..analysis.clusters import Clusters, clusters_of
 from ..analysis.drift import Drift, drift
-from ..analysis.projection import Projected, pca, quality
+from ..analysis.projection import Projected, measured, pca
 from ..errors import EngineCancelled, EngineCrashed, LlamaTelemetryError
 from ..models.find import cache_folder
 from ..trace import Trace, display_token
@@ -41,6 +41,7 @@ _BOOT = (
     "from llamatelemetry_widget.studies.umap_process import main; main(sys.argv[1])"
 )
 _EPOCH = re.compile(rb"completed\s+(\d+)\s*/\s*(\d+)\s+epochs")
+_FORMAT = 2  # of what is kept on disk
 _turn = threading.Lock()  # one projection at a time: numba's thread pools are not safe together
 
 
@@ -136,7 +137,7 @@ class EmbeddingSpace:
 
     def pca(self) -> Projected:
         """The first three principal components, with the quality of the picture."""
-        return _measured(self.vectors, pca(self.vectors))
+        return measured(self.vectors, pca(self.vectors))
 
     def umap(
         self,
@@ -214,11 +215,6 @@ class EmbeddingSpace:
         return frame
 
 
-def _measured(x: Floats, made: Projected) -> Projected:
-    trust, kept = quality(x, made.positions)
-    return Projected(made.positions, made.method, made.parameters, made.seconds, made.note, trust, kept)
-
-
 def _run(
     x: Floats, settings: dict[str, Any], progress: Progress | None, cancelled: Callable[[], bool]
 ) -> tuple[Projected, NDArray[np.int32]]:
@@ -275,7 +271,7 @@ def _key(x: Floats, settings: dict[str, Any]) -> str:
             versions[package] = version(package)
         except PackageNotFoundError:
             versions[package] = "none"
-    digest = hashlib.sha256(json.dumps([settings, versions, x.shape], sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([_FORMAT, settings, versions, x.shape], sort_keys=True).encode())
     digest.update(np.ascontiguousarray(x).view(np.uint8).data)
     return digest.hexdigest()[:40]
 
@@ -312,5 +308,6 @@ def save_result(path: Path, projected: Projected, labels: NDArray[np.int32]) -> 
         "note": projected.note,
         "trustworthiness": projected.trustworthiness,
         "neighbours_kept": projected.neighbours_kept,
+        "quality_rows": projected.quality_rows,
     }
     np.savez(path, positions=projected.positions, labels=labels, told=json.dumps(told))

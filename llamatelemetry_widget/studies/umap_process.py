@@ -18,20 +18,17 @@ def main(folder: str) -> None:
     from ..engine.cpu import usable_threads
 
     os.environ.setdefault("NUMBA_NUM_THREADS", str(usable_threads()))
-    from dataclasses import replace
-
     from ..analysis.clusters import find_clusters
-    from ..analysis.projection import quality, umap
+    from ..analysis.projection import measured, umap
     from ..errors import LlamaTelemetryError
     from .embedding_space import save_result
 
     place = Path(folder)
     x = np.load(place / "vectors.npy")
     try:
-        made = umap(x, **json.loads((place / "settings.json").read_text()))
-        trust, kept = quality(x, made.positions)
+        made = measured(x, umap(x, **json.loads((place / "settings.json").read_text())))
         labels = find_clusters(made.positions)
     except LlamaTelemetryError as error:
         print(error)
         sys.exit(1)
-    save_result(place / "result.npz", replace(made, trustworthiness=trust, neighbours_kept=kept), labels)
+    save_result(place / "result.npz", made, labels)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import traitlets
 
-from ..analysis.projection import pca, quality, unit
+from ..analysis.projection import measured, pca, unit
 from ..errors import EngineCancelled, LlamaTelemetryError
 from ..studies.embedding_space import EmbeddingSpace
 from . import embedding_facts as told
@@ -238,10 +238,9 @@ class EmbeddingSpace3D(TelemetryWidget):
     def _find_pca(self) -> None:
         """PCA itself is there from the start; how far it can be trusted takes longer."""
         made = self._projected["pca"]
-        if made.trustworthiness is None:
+        if made.quality_rows is None:
             self._say(phase="computing", doing="trustworthiness", done=0, total=0)
-            trust, kept = quality(self._space.vectors, made.positions)
-            self._projected["pca"] = replace(made, trustworthiness=trust, neighbours_kept=kept)
+            self._projected["pca"] = measured(self._space.vectors, made)
         self._show()
 
     def _find_drift(self) -> None:
@@ -309,6 +308,7 @@ class EmbeddingSpace3D(TelemetryWidget):
             "unplaced": int((~shown.valid).sum()),
             "trustworthiness": shown.trustworthiness,
             "neighbours_kept": shown.neighbours_kept,
+            "quality_rows": shown.quality_rows,
             "note": shown.note,
             "seconds": shown.seconds,
             "clusters": told.groups(self._clusters, shown.positions),

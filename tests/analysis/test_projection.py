@@ -10,7 +10,7 @@ from sklearn.manifold import trustworthiness
 
 from llamatelemetry_widget.analysis.clusters import clusters_of, find_clusters
 from llamatelemetry_widget.analysis.drift import drift
-from llamatelemetry_widget.analysis.projection import pca, quality, umap, unit
+from llamatelemetry_widget.analysis.projection import measured, pca, quality, umap, unit
 
 
 def groups(n=60, count=4, width=32, seed=0):
@@ -50,8 +50,8 @@ def test_rows_that_cannot_be_placed_are_counted_and_keep_their_place():
     x[7], x[11, 3], x[20] = np.nan, np.inf, 0
     for made in (pca(x), umap(x)):
         assert np.flatnonzero(~made.valid).tolist() == [7, 11, 20] and "3 vectors" in made.note
-    trust, kept = quality(x, made.positions)
-    assert 0 < kept <= 1 and 0 < trust <= 1
+    found = quality(x, made.positions)
+    assert 0 < found.neighbours_kept <= 1 and 0 < found.trustworthiness <= 1 and found.rows == 57
 
 
 @pytest.mark.slow
@@ -77,11 +77,20 @@ def test_the_same_seed_gives_the_same_picture_and_duplicates_are_no_harm():
 def test_quality_is_trustworthiness_over_all_rows():
     x = groups()
     made = pca(x)
-    trust, kept = quality(x, made.positions, k=5, sample=len(x))
+    found = quality(x, made.positions, k=5, sample=len(x))
     theirs = trustworthiness(x, made.positions, n_neighbors=5, metric="cosine")
-    assert trust == pytest.approx(theirs, abs=2e-3) and 0 < kept < 1
-    assert quality(x, x[:, :3], k=5, sample=30)[0] == pytest.approx(quality(x, x[:, :3], k=5, sample=240)[0], abs=0.1)
-    assert quality(x[:2], x[:2, :3]) == (1.0, 1.0)
+    assert found.trustworthiness == pytest.approx(theirs, abs=2e-3) and 0 < found.neighbours_kept < 1
+    some = quality(x, x[:, :3], k=5, sample=30)
+    assert some.rows == 30, "an estimate says how many rows it comes from"
+    assert some.trustworthiness == pytest.approx(quality(x, x[:, :3], k=5).trustworthiness, abs=0.1)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_what_cannot_be_measured_has_no_number(n):
+    x = groups()[:n]
+    assert quality(x, x[:, :3]) is None
+    made = measured(x, pca(x))
+    assert (made.trustworthiness, made.neighbours_kept, made.quality_rows) == (None, None, 0)
 
 
 def test_clusters_are_found_named_and_nested():

@@ -13,6 +13,7 @@ from PIL import Image
 
 import llamatelemetry_widget as lt
 from llamatelemetry_widget.errors import LlamaTelemetryError
+from llamatelemetry_widget.export.embedding import advice
 from llamatelemetry_widget.widgets import embedding_facts as told
 
 from .conftest import Wire
@@ -50,7 +51,10 @@ def test_the_whole_vocabulary_travels_as_16_bit_numbers(space):
     assert len(space.ids) == 0  # a row is an id
     assert space.facts["subtitle"] == "49\u202f152 tokens × 576"
     assert space.facts["provenance"] == "token_embd Q8_0 · SmolLM2-135M-Instruct · PCA"
-    assert 0 < space.facts["trustworthiness"] < 1
+    assert 0 < space.facts["trustworthiness"] < 1 and space.facts["quality_rows"] == 500
+    assert "(estimated from 500 tokens)" in advice(space.facts), "what is read off a sample says so"
+    nothing = {**space.facts, "trustworthiness": None, "neighbours_kept": None, "quality_rows": 0}
+    assert advice(nothing) == "too few points to measure how far to trust the picture"
     json.dumps(space.facts, allow_nan=False)
 
 

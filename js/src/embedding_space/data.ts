@@ -47,6 +47,8 @@ export interface Facts {
   readonly unplaced: number;
   readonly trustworthiness: number | null;
   readonly neighbours_kept: number | null;
+  /** Rows that these two were measured on: fewer than are placed = estimates, 0 = too few points, null = not yet. */
+  readonly quality_rows: number | null;
   readonly note: string;
   readonly phase: "computing" | "done" | "stopped" | "error";
   readonly doing: string;

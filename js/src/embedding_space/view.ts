@@ -525,12 +525,18 @@ export class EmbeddingSpaceView {
   }
 
   private advice(narrow: boolean): string {
-    const { trustworthiness: trust, neighbours_kept: kept } = this.data.facts;
-    if (trust === null) return "trustworthiness not measured yet: trust the list for distances";
-    if (narrow) return `trustworthiness ${trust.toFixed(2)}: trust the list`;
+    const { trustworthiness: trust, neighbours_kept: kept, quality_rows: rows, unplaced } = this.data.facts;
+    if (rows === 0) return "too few points to measure how far to trust the picture";
+    if (trust === null || rows === null)
+      return "trustworthiness not measured yet: trust the list for distances";
+    // What was read off a sample says so, wherever it stands.
+    const estimated = rows < this.data.facts.n_points - unplaced;
+    if (narrow)
+      return `trustworthiness ${trust.toFixed(2)}${estimated ? `, estimated from ${count(rows)}` : ""}`;
+    const source = estimated ? ` (estimated from ${count(rows)} tokens)` : "";
     const share =
       kept === null || this.width < 1050 ? "" : `, ${(100 * kept).toFixed(0)}\u202f% of neighbours kept`;
-    return `trustworthiness ${trust.toFixed(2)}${share}: trust the list for distances, the cloud for neighbourhoods`;
+    return `trustworthiness ${trust.toFixed(2)}${share}${source}: trust the list for distances`;
   }
 
   private renderProgress(): void {
