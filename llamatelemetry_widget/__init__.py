@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from .widgets.links import link
     from .widgets.token_explorer import TokenExplorer
     from .widgets.trace_views import TraceViews
+    from .widgets.workspace import Workspace
 
 __version__ = "0.1.0"
 
@@ -63,6 +64,7 @@ _HOMES = {
     "LayerLens": "widgets.layer_lens",
     "TokenExplorer": "widgets.token_explorer",
     "TraceViews": "widgets.trace_views",
+    "Workspace": "widgets.workspace",
     "decode_thumbnail": "analysis.attention",
     "link": "widgets.links",
     "config": "settings",
@@ -114,6 +116,7 @@ __all__ = [
     "TokenExplorer",
     "Trace",
     "TraceViews",
+    "Workspace",
     "attention_graph",
     "config",
     "decode_thumbnail",

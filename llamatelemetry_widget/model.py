@@ -821,6 +821,8 @@ def _ask_again(model: weakref.ref[Model], trace: Trace, what: str, arguments: di
         raise CaptureUnavailable(
             f"the model of this trace is gone, so {what} cannot be computed: open it and trace again"
         )
+    if what == "model":
+        return own
     decoder = [] if trace.decoder is None else trace.decoder[0].tolist()
     ids = trace.token_ids.tolist()
     settings = {**trace.info["settings"], "layers": None, "logits": "last"}

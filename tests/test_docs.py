@@ -220,7 +220,7 @@ def test_every_public_trait_and_export_of_the_explorer_is_on_its_page():
     sent = {"nodes", "words", "here", "logits"}
     names = lt.TokenExplorer.class_own_traits(sync=True)
     public = {name for name in names if not name.startswith("_")} - INTERNAL - sent
-    assert len(public) == 10
+    assert len(public) == 11
     for name in public:
         assert f"| `{name}` |" in text, name
         assert name in inspect.getdoc(lt.TokenExplorer), name
@@ -242,6 +242,11 @@ def test_every_public_trait_and_export_of_the_explorer_is_on_its_page():
 def test_the_python_of_the_explorers_page_runs(tmp_path):
     run(python_of(page("token-explorer.md")) + "\nmodel.close()", tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tokens.html", "tokens.png", "tokens.svg"]
+
+
+def test_the_python_of_the_workspaces_page_runs(tmp_path):
+    run(python_of(page("workspace.md")) + "\nmodel.close()", tmp_path)
+    assert (tmp_path / "space.html").stat().st_size > 500_000
 
 
 # -------------------------------------------------------------- the architecture tree

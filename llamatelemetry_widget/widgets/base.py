@@ -56,6 +56,16 @@ def _text(path: Path, _changed: int) -> str:
     return path.read_text("utf-8")
 
 
+def display_with_picture(picture: str, plain: str, bundle: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    """Display a picture, hidden while the widget below it is there, then the widget's mimebundle."""
+    from IPython.display import display
+
+    text = {"text/plain": plain}
+    display({**text, "text/html": f'{_HIDE}<div class="lt-saved">{picture}</div>'}, raw=True)  # type: ignore[no-untyped-call]
+    data, metadata = bundle
+    display({**data, **text}, metadata=metadata, raw=True)  # type: ignore[no-untyped-call]
+
+
 #: Per notebook cell: the run of it that made widgets last, and those widgets.
 _made: dict[str, tuple[str, weakref.WeakSet[TelemetryWidget]]] = {}
 
@@ -173,13 +183,8 @@ class TelemetryWidget(anywidget.AnyWidget):
         """
         if self.comm is None or why_static() or not stacks_outputs() or not self._has_picture():
             raise NotImplementedError  # IPython then asks for the mimebundle
-        from IPython.display import display
-
         picture = self._picture("A saved picture: run the cell again for the live widget.")
-        plain = {"text/plain": repr(self)}
-        display({**plain, "text/html": f'{_HIDE}<div class="lt-saved">{picture}</div>'}, raw=True)  # type: ignore[no-untyped-call]
-        data, metadata = super()._repr_mimebundle_(**options) or ({}, {})
-        display({**data, **plain}, metadata=metadata, raw=True)  # type: ignore[no-untyped-call]
+        display_with_picture(picture, repr(self), super()._repr_mimebundle_(**options) or ({}, {}))
 
     def _has_picture(self) -> bool:
         """Whether there is something to draw yet."""

@@ -20,7 +20,7 @@ from ..trace import Trace, display_token
 from .attention_facts import day, details
 from .base import Heard, Message, TelemetryWidget
 from .continuations import ROOT, Continuations
-from .traits import Buffers
+from .traits import Buffers, Tokens
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,6 +72,8 @@ class TokenExplorer(TelemetryWidget):
         Whose next token is shown: 0 is the prompt, others stand in `nodes`. Default 0.
     leaf : int
         The end of the continuation that is shown. Default 0.
+    selected_tokens : list of int
+        Tokens of the prompt that are marked, as a linked widget chose them. Default ``[]``.
     theme : {"auto", "light", "dark"}
         ``auto`` follows the host. Default ``"auto"``.
 
@@ -92,6 +94,7 @@ class TokenExplorer(TelemetryWidget):
     seed = traitlets.Int(0, min=0).tag(sync=True)
     node = traitlets.Int(ROOT, min=0).tag(sync=True)
     leaf = traitlets.Int(ROOT, min=0).tag(sync=True)
+    selected_tokens = Tokens().tag(sync=True)
     theme = traitlets.Enum(("auto", "light", "dark"), "auto").tag(sync=True)
 
     facts = traitlets.Dict().tag(sync=True)
@@ -326,6 +329,13 @@ class TokenExplorer(TelemetryWidget):
             raise traitlets.TraitError(f"node {proposal['value']} does not exist: there are {len(self._tree.nodes)}")
         return proposal["value"]
 
+    @traitlets.validate("selected_tokens")
+    def _valid_tokens(self, proposal: Any) -> Any:
+        tokens, n = proposal["value"], len(self.facts["tokens"])
+        if any(token >= n for token in tokens):
+            raise traitlets.TraitError(f"token {max(tokens)} does not exist: the prompt has tokens 0 to {n - 1}")
+        return tokens
+
     @traitlets.observe("node")
     def _stays_on_its_branch(self, _: Any) -> None:
         if self.node != ROOT and self.node not in self._tree.path(self.leaf):
@@ -518,6 +528,7 @@ _PAGE_TRAITS = (
     "seed",
     "node",
     "leaf",
+    "selected_tokens",
     "theme",
 )
 

@@ -45,6 +45,8 @@ export interface State extends Settings {
   readonly seed: number;
   readonly node: number;
   readonly leaf: number;
+  /** Tokens of the prompt that a linked widget chose. */
+  readonly selected_tokens: readonly number[];
   readonly theme: "auto" | "light" | "dark";
 }
 

@@ -359,11 +359,11 @@ export class TokenExplorerView {
     for (let room = TEXT; from > 0 && room > 0; from--) room -= words[from - 1]![0].length;
     const parts = words.slice(from).map(([text, kind], i) => {
       const own = kindWords(kind, text);
-      return own
-        ? h("bdi", { class: "lt-te-special", title: own }, text)
-        : i + from === 0
-          ? text.replace(/^\u00b7/, " ")
-          : running(text);
+      const marked = i + from < data.facts.tokens.length && state.selected_tokens.includes(i + from);
+      const shown = own ? text : i + from === 0 ? text.replace(/^\u00b7/, " ") : running(text);
+      if (!own && !marked) return shown;
+      const kinds = `${own ? "lt-te-special" : ""}${marked ? " lt-te-marked" : ""}`.trim();
+      return h(own ? "bdi" : "mark", { class: kinds, title: own || "Chosen in a linked widget" }, shown);
     });
     this.prompt.replaceChildren(
       ...(from > 0 ? ["\u2026 "] : []),

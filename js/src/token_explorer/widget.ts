@@ -27,6 +27,7 @@ const STATES = [
   "seed",
   "node",
   "leaf",
+  "selected_tokens",
   "theme",
 ] as const;
 const DATA = ["facts", "nodes", "words", "here", "logits"] as const;

@@ -1,0 +1,57 @@
+"""A workspace: one selection in all its widgets; what a model cannot show is left out with the reason."""
+
+from __future__ import annotations
+
+import pytest
+
+import llamatelemetry_widget as lt
+
+IDS = list(range(5, 25))
+
+
+def test_one_selection_in_all(trace):
+    space = lt.Workspace(trace)
+    space.grid.select(17, 5)
+    space.grid.selected_tokens = [5, 2]
+    assert (space.lens.selected_layer, space.tree.selected_layer, space.tree.selected_head) == (17, 17, 5)
+    assert space.lens.selected_tokens == space.explorer.selected_tokens == [5, 2]
+    space.lens.selected_layer = 3
+    assert space.grid.selected_layer == space.tree.selected_layer == 3
+    assert space.missing == {} and len(space) == len(list(space)) == 4
+    titles = [space.box.children[0].get_title(at) for at in range(4)]
+    assert titles == ["Attention", "Layers", "Next token", "Model"]
+    space.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "missing"),
+    [
+        ("bert", {"Layers": "no logits", "Next token": "no logits"}),
+        ("t5", {"Layers": "encoder"}),
+        ("mamba", {"Attention": "no attention"}),
+        ("qwen3moe", {}),
+    ],
+)
+def test_what_a_model_cannot_show_is_left_out_and_said(zoo_models, name, missing):
+    with lt.open_model(zoo_models / f"{name}.gguf") as model:
+        space = lt.Workspace(model.trace(IDS, progress=False))
+        assert set(space.missing) == set(missing)
+        for title, words in missing.items():
+            assert words in space.missing[title] and f"{title} is left out" in repr(space)
+        assert len(space.box.children) == 1 + len(missing)
+        assert (space.experts is not None) == (name == "qwen3moe")
+        space.close()
+
+
+def test_a_trace_without_its_model_shows_what_it_holds(trace, tmp_path):
+    space = lt.Workspace(lt.load_trace(trace.save(tmp_path / "t.safetensors")))
+    assert set(space.missing) == {"Next token", "Model"} and "model" in space.missing["Model"]
+    assert space.grid is not None and space.lens is not None and space.explorer is space.tree is None
+    text = space.to_html(tmp_path / "space.html")
+    assert text.count('"module":') == 2
+    space.close()
+
+
+def test_what_is_no_trace_is_refused():
+    with pytest.raises(lt.LlamaTelemetryError, match="not str"):
+        lt.Workspace("a prompt")
