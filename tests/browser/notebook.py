@@ -103,9 +103,10 @@ class Notebook:
     def run_all(self, seconds: float = 90) -> Kernel:
         """Run every cell from the menu, and wait until the kernel has done so."""
         self.wait_kernel(seconds)
+        kernel = self.kernel  # a client that comes later waits until the kernel has nothing to say for a while
         self.menu("Run", "Run All Cells")
         self._wait_done(seconds)
-        return self.kernel
+        return kernel
 
     def run_again(self, cell: int, seconds: float = 60) -> None:
         """Run one cell with the keyboard."""
