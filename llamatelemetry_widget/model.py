@@ -830,6 +830,9 @@ def _ask_again(model: weakref.ref[Model], trace: Trace, what: str, arguments: di
         request = {**settings, "do": "trace", "capture": [], "token_stats": True}
         again = own._collect(Collector, ids, decoder, request, lambda _: None)
         return np.array(again._arrays["token_stats"])
+    if what == "logits":
+        request = {**settings, **arguments, "do": "trace", "capture": [], "logits": "all"}
+        return own._collect(Collector, ids, decoder, request, lambda _: None).logits
     if own.info.metadata.get(f"{own.info.architecture}.pooling_type") is not None:
         raise CaptureUnavailable("this model has no output matrix, so its layers say no words")
     matrix = own._stored(own._matrix("output"))

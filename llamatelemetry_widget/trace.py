@@ -19,7 +19,7 @@ import numpy as np
 from .analysis.attention import STATISTICS, Mask, Reduced, Scoring, name_head, replay, stages
 from .analysis.contributions import Contributions
 from .analysis.lens import Lens
-from .analysis.tokens import TOKEN_STATISTICS, token_statistics
+from .analysis.tokens import TOKEN_STATISTICS, divergence, token_statistics
 from .errors import CaptureUnavailable, LlamaTelemetryError
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 Bytes: TypeAlias = bytes  # where a field has that name
 FORMAT = "llamatelemetry-trace-1"
+_BLOCK_BYTES = 256_000_000  # of one trace's logits, where two are compared
 _SMALL = ("scale", "soft_cap", "fused", "max_bias", "tolerance")  # a layer's scalars
 
 
@@ -199,6 +200,59 @@ class Trace:
             else:
                 self._arrays["token_stats"] = self._asked("token_stats", {}, "trace with logits='all'")
         return self._arrays["token_stats"]
+
+    def divergence(self, other: Trace) -> pd.DataFrame:
+        """How much another trace of the same tokens surprises this one: another model file, quant type or KV cache.
+
+        Both prompts run again, once per block of logits (256 MB each), where the logits were not kept.
+
+        Parameters
+        ----------
+        other : Trace
+            Of the same tokens, with the same vocabulary.
+
+        Returns
+        -------
+        DataFrame
+            One row per token (of the decoder, in encoder-decoders): ``token``, ``kl`` = D(this || other) of the
+            distributions that it was drawn from (nats), ``same_top`` (both found the same token likeliest). The first
+            token has none: NaN and <NA>.
+
+        Raises
+        ------
+        CaptureUnavailable
+            Other tokens or another vocabulary, no logits (an encoder), or a model is closed and kept none.
+        """
+        import pandas as pd
+
+        ids, theirs = (own.token_ids if own.decoder is None else own.decoder[0] for own in (self, other))
+        if ids.tolist() != theirs.tolist() or self.token_ids.tolist() != other.token_ids.tolist():
+            raise CaptureUnavailable("these traces are of different tokens: trace the same text with both models")
+        words = self.logits.shape[1]
+        if words != other.logits.shape[1]:
+            raise CaptureUnavailable(f"vocabularies of {words} and {other.logits.shape[1]} words cannot be compared")
+        size, last = max(1, _BLOCK_BYTES // (4 * words)), len(ids) - 1
+        kl, same = np.full(len(ids), np.nan, np.float32), np.zeros(len(ids), bool)
+        for at in range(0, last, size):
+            rows = slice(at, min(at + size, last))
+            p, q = self._some_logits(rows), other._some_logits(rows)
+            for first in range(0, len(p), 64):  # in pieces that fit the cache better than 256 MB
+                part, to = slice(first, first + 64), slice(at + first + 1, at + min(first + 64, len(p)) + 1)
+                kl[to] = divergence(p[part], q[part])
+                same[to] = p[part].argmax(1) == q[part].argmax(1)
+        pieces = self.tokens if self.decoder is None else [display_token(piece) for piece in self.decoder[1]]
+        frame: pd.DataFrame = pd.DataFrame({"token": pieces, "kl": kl, "same_top": pd.array(same, "boolean")})
+        frame.loc[0, "same_top"] = pd.NA
+        return frame
+
+    def _some_logits(self, rows: slice) -> Array:
+        """float32 (rows, vocab): kept ones, or those of another run."""
+        kept = self.logits
+        n = len(self.token_ids if self.decoder is None else self.decoder[0])
+        if len(kept) == n:
+            return kept[rows]
+        asked: Array = self._asked("logits", {"logit_rows": [rows.start, rows.stop]}, "trace with logits='all'")
+        return asked
 
     def _asked(self, what: str, arguments: dict[str, Any], instead: str) -> Any:
         """What only a run of the model can tell."""

@@ -23,6 +23,7 @@ Array = np.ndarray[Any, Any]
 
 SIDE = 64  # cells of a thumbnail's side at most, as `analysis.attention.reduce` makes them
 STATE_BYTES = 2_000_000  # of thumbnails in a saved notebook: 1024 heads of 64 x 64 would be 4.2 MB
+DIVERGENCE = "divergence"  # among the statistics of tokens, where a second trace was given
 HISTOGRAMS = STATISTICS[:5]
 TITLES = {"encoder": "Encoder attention", "decoder": "Decoder attention", "cross": "Cross-attention"}
 _MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"  # not by the locale: the same picture everywhere
@@ -288,11 +289,21 @@ def predicts(layers: list[LayerFacts], part: str) -> bool:
     return part in ("self", "decoder") and all(own.kind != "attention" or own.mask != "none" for own in layers)
 
 
-def token_stats(trace: Trace, facts: dict[str, Any]) -> Array:
+def against_facts(against: Trace | None, facts: dict[str, Any]) -> dict[str, Any]:
+    """What the text can be coloured by besides, where there is a second trace, and which that is."""
+    if against is None or not facts["token_stats"]:
+        return {}
+    model = " ".join(str(x) for x in (against.info.get("model"), against.info.get("quant_type")) if x)
+    return {"token_stats": [*facts["token_stats"], DIVERGENCE], "against": model}
+
+
+def token_stats(trace: Trace, facts: dict[str, Any], against: Trace | None = None) -> Array:
     """float32 (kinds, tokens): what is known of single tokens; the first one was predicted from nothing: NaN."""
     table = trace.token_stats
     if len(table) != facts["n_tokens"]:
         raise CaptureUnavailable(f"statistics of {len(table)} tokens do not belong to the {facts['n_tokens']} shown")
+    if against is not None and DIVERGENCE in facts["token_stats"]:
+        table[DIVERGENCE] = trace.divergence(against).kl
     return np.stack([np.asarray(table[kind], np.float32) for kind in facts["token_stats"]])
 
 

@@ -54,6 +54,9 @@ class AttentionGrid(TelemetryWidget):
         generation has written stays.
     part : str, optional
         One of ``trace.parts``; the first by default.
+    against : Trace, optional
+        Of the same tokens by another model, quant type or KV cache: the text can then be coloured by how much the two
+        differ (`Trace.divergence`).
     **traits
         Any of the attributes below.
 
@@ -99,8 +102,19 @@ class AttentionGrid(TelemetryWidget):
     embedded = traitlets.Dict().tag(sync=True)
     embedded_data = Buffers()
 
-    def __init__(self, trace: Trace | RunningTrace | Generation, part: str | None = None, **traits: Any) -> None:
+    def __init__(
+        self,
+        trace: Trace | RunningTrace | Generation,
+        part: str | None = None,
+        against: Trace | None = None,
+        **traits: Any,
+    ) -> None:
+        if against is not None and not (isinstance(trace, Trace) and isinstance(against, Trace)):
+            raise LlamaTelemetryError(
+                "against compares two traces that have ended: AttentionGrid(trace, against=other)"
+            )
         self._trace: Trace | None = None
+        self._against = against
         self._growth: Growth | None = None
         self._turn = threading.RLock()  # the run's thread and the pacer's take turns
         self._running: RunningTrace | None = None
@@ -150,6 +164,7 @@ class AttentionGrid(TelemetryWidget):
         trace, part = cast(Trace, self._trace), self._part
         layers = [layer for layer in told.layers_of(trace, part) if layer.kind == "attention"]
         facts = told.facts(trace, part, phase, len(told.arrived_layers(trace, part)), len(layers), message)
+        facts |= told.against_facts(self._against, facts)
         if self._growth is not None:
             self._growth.news()  # what would still be sent goes with the state
             facts |= self._growth.facts()
@@ -306,7 +321,7 @@ class AttentionGrid(TelemetryWidget):
 
     def _send_token_stats(self, message: Message) -> None:
         if not self.token_stats.size:
-            self.token_stats = told.token_stats(self._ready(), self.facts)
+            self.token_stats = told.token_stats(self._ready(), self.facts, self._against)
         self.send({"type": "token_stats", "id": message["id"]})
 
     def _stop(self) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
+import numpy as np
 import pytest
 
 import llamatelemetry_widget as lt
+
+from .conftest import Wire
 
 IDS = list(range(5, 25))
 
@@ -50,6 +55,23 @@ def test_a_trace_without_its_model_shows_what_it_holds(trace, tmp_path):
     text = space.to_html(tmp_path / "space.html")
     assert text.count('"module":') == 2
     space.close()
+
+
+def test_the_text_can_be_coloured_by_the_surprise_of_another_trace(model, trace):
+    other = model.trace(trace.token_ids.tolist(), kv_type="q8_0", progress=False)
+    grid = lt.AttentionGrid(trace, against=other)
+    wire = Wire(grid)
+    assert grid.facts["token_stats"][-1] == "divergence" and grid.facts["against"].startswith("SmolLM2")
+    wire.say(type="token_stats", id="v-1")
+    for _ in range(600):
+        if wire.customs("token_stats"):
+            break
+        time.sleep(0.1)
+    np.testing.assert_array_equal(grid.token_stats[-1], trace.divergence(other).kl)
+    assert "divergence" not in lt.AttentionGrid(trace).facts["token_stats"]
+    with pytest.raises(lt.LlamaTelemetryError, match="two traces"):
+        lt.AttentionGrid(trace, against="x")
+    grid.close()
 
 
 def test_what_is_no_trace_is_refused():

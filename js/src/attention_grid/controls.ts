@@ -28,6 +28,12 @@ export class Segmented<T extends string> {
     this.element = h("div", { class: "lt-choice" }, this.row, this.select);
   }
 
+  /** Takes a choice away, or gives it back. */
+  offer(value: T, there: boolean): void {
+    this.buttons.get(value)!.hidden = !there;
+    for (const option of this.select.options) if (option.value === value) option.hidden = !there;
+  }
+
   show(value: T): void {
     this.select.value = value;
     for (const [v, b] of this.buttons)

@@ -52,6 +52,8 @@ export interface Facts {
   readonly names: Readonly<Record<string, string>>;
   /** What is known of single tokens, in the order of the trait `token_stats`; empty where nothing is. */
   readonly token_stats: readonly string[];
+  /** The model of the second trace, where `token_stats` has "divergence". */
+  readonly against?: string;
   /** While a text is written `n_tokens` is what it may get; so many rows are there now. */
   readonly n_now?: number;
   /** Index of the first token that the model wrote, and what it thought of each. */

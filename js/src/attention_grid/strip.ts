@@ -129,6 +129,7 @@ export class TextStrip {
     this.values = this.by === "attention" ? replay.row(reading.query) : (stat ?? new Float32Array(0));
     this.name(data);
     this.element.classList.toggle("lt-no-stats", data.facts.token_stats.length === 0);
+    this.colours.offer("divergence", data.facts.token_stats.includes("divergence"));
     this.colours.show(this.by);
     this.showHeading(data, reading);
     this.showLegend(look.theme);
@@ -303,7 +304,7 @@ export class TextStrip {
     const label = data.queries[reading.query] ?? "";
     const words =
       this.by !== "attention"
-        ? TOKEN_COLOURS[this.by].words
+        ? `${this.by === "divergence" ? `KL from ${data.facts.against} \u00b7 ` : ""}${TOKEN_COLOURS[this.by].words}`
         : this.long
           ? "filled \u2265 0.03 \u00b7 underlined \u2265 0.002 \u00b7 grey: not seen"
           : "underline = share of attention, log scale";

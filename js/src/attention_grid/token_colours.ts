@@ -1,8 +1,8 @@
 // What the tokens of the text can be coloured by besides attention: how likely the model found each of them.
 // In: a statistic of tokens. Out: positions on the colour ramp, ticks with units, and values in words.
-import { count, probability, weight } from "../shared/format";
+import { count, probability, smallWeight, weight } from "../shared/format";
 
-export type TokenStat = "probability" | "loss" | "entropy" | "rank";
+export type TokenStat = "probability" | "loss" | "entropy" | "rank" | "divergence";
 export type ColourBy = "attention" | TokenStat;
 
 export interface TokenColours {
@@ -20,6 +20,9 @@ const BITS = 6;
 const LOSS = 8;
 const ENTROPY = 6;
 const RANK_DECADES = 3;
+/** Nats of divergence where the ramp begins to be told from nothing, and how many decades it has. */
+const LEAST_KL = 1e-3;
+const KL_DECADES = 3;
 
 const clamp = (v: number) => Math.max(0, Math.min(1, v));
 const third = (i: number) => i / 3;
@@ -70,5 +73,17 @@ export const TOKEN_COLOURS: Readonly<Record<TokenStat, TokenColours>> = {
       [1, "\u2265 1000"],
     ],
     say: (v) => `rank ${count(v)}`,
+  },
+  divergence: {
+    label: "Surprise",
+    words: "before it came \u00b7 stronger = the two models differ more, log scale",
+    position: (v) => clamp(Math.log10(Math.max(v, LEAST_KL) / LEAST_KL) / KL_DECADES),
+    ticks: [
+      [0, "\u2264 0.001"],
+      [third(1), "0.01"],
+      [third(2), "0.1"],
+      [1, "\u2265 1 nats"],
+    ],
+    say: (v) => `KL ${smallWeight(v)} nats`,
   },
 };

@@ -41,6 +41,7 @@ class Run:
         The model.
     request : dict
         ``ids``, ``decoder_ids`` (encoder-decoders), ``layers`` (None = all), ``capture``, ``logits`` ("last" | "all"),
+        ``logit_rows`` (first and stop of those that "all" means; every row where it is not there),
         ``flash_attention``, ``kv_type``, ``n_ubatch``, ``memory_budget`` (bytes), ``verify``, ``token_stats``
         (probability, loss, entropy, rank of every token).
     send : callable
@@ -56,6 +57,7 @@ class Run:
         self.n_threads = usable_threads()
         self.verify: bool = request.get("verify", False)
         self.token_stats: bool = request.get("token_stats", False)
+        self.logit_rows = range(*(request.get("logit_rows") or (0, len(self.decoder_ids or self.ids))))
         self.captures: dict[str, Capture] = {}
         self.seconds: dict[str, float] = {}
         self.planned: set[str] = set()
@@ -81,10 +83,10 @@ class Run:
         """All logits of a long prompt are the one thing that grows with the vocabulary: refuse before anything runs."""
         if self.request["logits"] != "all":
             return
-        needed = 2 * 4 * len(self.decoder_ids or self.ids) * self.llama.n_vocab  # llama.cpp's copy and ours
+        needed = 2 * 4 * len(self.logit_rows) * self.llama.n_vocab  # llama.cpp's copy and ours
         if needed > self.request["memory_budget"]:
             raise MemoryBudgetExceeded(
-                f"logits of all {len(self.ids)} tokens x {self.llama.n_vocab} words need {needed / 1e9:.1f} GB, "
+                f"logits of {len(self.logit_rows)} tokens x {self.llama.n_vocab} words need {needed / 1e9:.1f} GB, "
                 f"the budget is {self.request['memory_budget'] / 1e9:.1f} GB: ask for logits='last' "
                 f"or raise memory_budget"
             )
@@ -152,7 +154,7 @@ class Run:
         last = list(plans)[-1]
         has_logits = plans[last].nodes[-1].ne[0] == self.llama.n_vocab
         if has_logits and not self.verify:
-            rows = len(self._tokens(last)) if self.request["logits"] == "all" else 1
+            rows = len(self.logit_rows) if self.request["logits"] == "all" else 1
             layout.add("logits", "<f4", (rows, self.llama.n_vocab))
             if self.token_stats:
                 layout.add("token_stats", "<f4", (len(TOKEN_STATISTICS), len(self._tokens(last))))
@@ -208,15 +210,17 @@ class Run:
         for start in starts:
             stop = min(start + n_ubatch, n)
             outputs = tuple(range(start, stop)) if every else (n - 1,) if stop == n else ()
+            if self.request["logits"] == "all" and part != "encoder":
+                outputs = tuple(row for row in outputs if row in self.logit_rows)
             made.append(Ubatch(start, stop, outputs))
         return made
 
     def _keep_logits(self, context: Context, out: Array, ubatch: Ubatch) -> None:
         rows = context.logits(len(ubatch.outputs))
-        if len(out) == 1:
-            out[0] = rows[-1]
+        if self.request["logits"] == "all":
+            out[[row - self.logit_rows.start for row in ubatch.outputs]] = rows
         else:
-            out[list(ubatch.outputs)] = rows
+            out[0] = rows[-1]
 
     def _keep_stats(self, context: Context, out: Array, ubatch: Ubatch, ids: list[int]) -> None:
         """Statistics of the tokens that follow these rows, in blocks, so that no second copy of the logits exists."""
