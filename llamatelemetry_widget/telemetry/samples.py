@@ -52,7 +52,7 @@ class Sample:
         Figure (a name of `QUANTITIES`, with ``"gpu0."`` before it where it is a device's) to its value; None where it
         could not be read.
     notes : dict
-        Figure, or ``""`` for the whole source, to one line: why it is None and what turns it on, or how it was read.
+        Figure, or ``""`` for the whole source, to one line: why it is None and what turns it on.
     """
 
     time: float
