@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from .models.find import list_models
     from .models.info import ModelInfo
     from .settings import config
-    from .studies.quantize import quantize
     from .trace import GeneratedToken, Trace, load_trace
     from .widgets.architecture_tree import ArchitectureTree
     from .widgets.attention_grid import AttentionGrid
@@ -67,7 +66,6 @@ _HOMES = {
     "TraceViews": "widgets.trace_views",
     "Workspace": "widgets.workspace",
     "decode_thumbnail": "analysis.attention",
-    "quantize": "studies.quantize",
     "link": "widgets.links",
     "config": "settings",
     "Graph": "export.graphs",
@@ -128,7 +126,6 @@ __all__ = [
     "load_ipython_extension",
     "load_trace",
     "open_model",
-    "quantize",
     "save_html",
     "similarity_graph",
     "to_graphistry",
