@@ -1,7 +1,8 @@
 """Makes the data of the frontend's unit tests from the real models: python js/test/make_fixture.py.
 
 In: the catalogue's "smollm2" and small models of tests/data/zoo. Out: js/test/data/smollm2.*, the traits as the kernel
-sends them, and heads.json, heads of all kinds as they travel, each with what the package itself replays of it.
+sends them, and heads.json, heads of all kinds as they travel, each with what the package itself replays of it. One of
+these, "holes", has drawn numbers: no model at hand makes such a mask. Only the unit tests read this data.
 """
 
 import base64
