@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from .models.find import list_models
     from .models.info import ModelInfo
     from .settings import config
+    from .studies.quantize import quantize
+    from .telemetry.gpu import GpuTelemetry
+    from .telemetry.samples import Sample
+    from .telemetry.server import Telemetry
     from .trace import GeneratedToken, Trace, load_trace
     from .widgets.architecture_tree import ArchitectureTree
     from .widgets.attention_grid import AttentionGrid
@@ -65,6 +69,9 @@ _HOMES = {
     "TokenExplorer": "widgets.token_explorer",
     "TraceViews": "widgets.trace_views",
     "Workspace": "widgets.workspace",
+    "GpuTelemetry": "telemetry.gpu",
+    "Sample": "telemetry.samples",
+    "Telemetry": "telemetry.server",
     "decode_thumbnail": "analysis.attention",
     "link": "widgets.links",
     "config": "settings",
@@ -103,6 +110,7 @@ __all__ = [
     "GeneratedToken",
     "Generation",
     "Graph",
+    "GpuTelemetry",
     "HeadComparison",
     "LayerLens",
     "LlamaTelemetryError",
@@ -114,6 +122,8 @@ __all__ = [
     "PromptTooLong",
     "RunningTrace",
     "TokenExplorer",
+    "Sample",
+    "Telemetry",
     "Trace",
     "TraceViews",
     "Workspace",
