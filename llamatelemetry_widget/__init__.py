@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from .models.find import list_models
     from .models.info import ModelInfo
     from .settings import config
-    from .studies.quantize import quantize
     from .telemetry.gpu import GpuTelemetry
     from .telemetry.samples import Sample
     from .telemetry.server import Telemetry
@@ -109,8 +108,8 @@ __all__ = [
     "ExpertStrip",
     "GeneratedToken",
     "Generation",
-    "Graph",
     "GpuTelemetry",
+    "Graph",
     "HeadComparison",
     "LayerLens",
     "LlamaTelemetryError",
@@ -121,9 +120,9 @@ __all__ = [
     "ModelNotFound",
     "PromptTooLong",
     "RunningTrace",
-    "TokenExplorer",
     "Sample",
     "Telemetry",
+    "TokenExplorer",
     "Trace",
     "TraceViews",
     "Workspace",
