@@ -66,6 +66,16 @@ def draw(
     return picture
 
 
+def point_colours(
+    facts: Mapping[str, Any], labels: Array, theme: str, color: str, column: tuple[Array, list[str]] | None
+) -> Array:
+    """uint8 (n, 3): the colour of each point, as `draw` has it; a point without a hue is grey."""
+    palette = _palette(theme)
+    palette[0] = colour.rgb(colour.PAGE[theme]["ink3"])
+    values, _ = _values(facts, labels, color, column)
+    return palette[values]
+
+
 def advice(facts: Mapping[str, Any]) -> str:
     """How far the picture can be trusted, in one line."""
     trust = facts["trustworthiness"]

@@ -17,6 +17,7 @@ import pandas as pd
 from ..engine.operators import OperatorGraph
 from ..errors import BackendMissing, LlamaTelemetryError
 from ..models.tree import ModelTree
+from .table import parquet
 
 if TYPE_CHECKING:
     from ..trace import Trace
@@ -65,16 +66,11 @@ class Graph:
         Raises
         ------
         BackendMissing
-            pyarrow is not installed (the extra ``graphistry``).
+            pyarrow is not installed (the extra ``export``).
         """
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
-        try:
-            for name, table in (("nodes", self.nodes), ("edges", self.edges)):
-                table.to_parquet(target / f"{name}.parquet", index=False)
-        except ImportError as error:
-            raise BackendMissing("Parquet needs pyarrow: pip install 'llamatelemetry-widget[graphistry]'") from error
-        return target / "nodes.parquet", target / "edges.parquet"
+        return parquet(self.nodes, target / "nodes.parquet"), parquet(self.edges, target / "edges.parquet")
 
     def to_networkx(self) -> Any:
         """The graph as a ``networkx.DiGraph``, with the columns as attributes (missing values left out).

@@ -554,6 +554,57 @@ class EmbeddingSpace3D(TelemetryWidget):
             frame[name] = values
         return frame
 
+    def to_parquet(self, path: str | os.PathLike[str]) -> Path:
+        """Write the table of `to_pandas` as Parquet.
+
+        Parameters
+        ----------
+        path : path
+            The file; a folder gets a file named after the model.
+
+        Returns
+        -------
+        Path
+
+        Raises
+        ------
+        BackendMissing
+            pyarrow is not installed (the extra ``export``).
+        """
+        from ..export.table import parquet
+
+        return parquet(self.to_pandas(), self._path(path, "parquet"))
+
+    def to_pythreejs(self, theme: Literal["light", "dark"] | None = None, size: tuple[int, int] = (880, 620)) -> Any:
+        """The cloud as a pythreejs scene, to be mixed with one's own three.js objects.
+
+        Points have the places (moved and scaled as one, so that 99 % of them lie in the unit ball) and the colours
+        that the widget shows; the names of the coloured groups and the locked token are sprites. It is not linked to
+        the widget.
+
+        Parameters
+        ----------
+        theme : {"light", "dark"}, optional
+            The widget's own by default, light where that is ``auto``.
+        size : (width, height)
+            In px.
+
+        Returns
+        -------
+        pythreejs.Renderer
+            Its scene's first child is the `pythreejs.Points` of all placed rows.
+
+        Raises
+        ------
+        BackendMissing
+            pythreejs is not installed (the extra ``pythreejs``).
+        """
+        from ..export.pythreejs import renderer
+
+        chosen, column, marked = self._look(theme)
+        shown = self._shown.positions
+        return renderer(self.facts, shown, self.labels, chosen, self.color, column, marked, size)
+
     def to_svg(self, path: str | os.PathLike[str] | None = None, theme: Literal["light", "dark"] | None = None) -> str:
         """The cloud from its front with labels, legend and provenance, as SVG.
 
@@ -632,8 +683,14 @@ class EmbeddingSpace3D(TelemetryWidget):
         return Part(self._title(), self._esm, state, binary, self._static_html(""))
 
     def _drawn(self, theme: str | None) -> Picture:
-        from ..export.colour import THEMES
         from ..export.embedding import draw
+
+        chosen, column, marked = self._look(theme)
+        return draw(self.facts, self.positions, self.labels, chosen, self.color, column, marked)
+
+    def _look(self, theme: str | None) -> tuple[str, tuple[Array, list[str]] | None, list[tuple[int, str]]]:
+        """Theme, column that colours the points, and the locked row with its neighbours."""
+        from ..export.colour import THEMES
 
         chosen = theme or (self.theme if self.theme != "auto" else "light")
         if chosen not in THEMES:
@@ -645,8 +702,7 @@ class EmbeddingSpace3D(TelemetryWidget):
         row = self._row_of(self.token)
         near = [] if row is None else self._nearest(row, NEIGHBOURS)
         marked = [] if row is None else [(row, self._space.tokens[row])]
-        marked += [(at, self._space.tokens[at]) for at, _ in near]
-        return draw(self.facts, self.positions, self.labels, chosen, self.color, column, marked)
+        return chosen, column, marked + [(at, self._space.tokens[at]) for at, _ in near]
 
     def _static_html(self, why: str) -> str:
         from ..export.embedding import fallback

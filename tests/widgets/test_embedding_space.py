@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
+import pythreejs
 import traitlets
 from PIL import Image
 
@@ -278,3 +281,31 @@ def test_pandas_has_one_row_per_token(space):
     space.selected_tokens = [3, 17559]
     assert space.selection["id"].tolist() == [3, 17559]
     space.selected_tokens = []
+
+
+def test_parquet_holds_the_table(few, tmp_path):
+    path = few.to_parquet(tmp_path)
+    back = pd.read_parquet(path)
+    assert path.suffix == ".parquet" and back["token"].tolist() == WORDS
+    assert np.allclose(back["norm"], few.to_pandas()["norm"]) and [f.name for f in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_pythreejs_scene_has_the_points_and_colours_of_the_widget(space, few):
+    made = few.to_pythreejs(theme="dark", size=(600, 400))
+    assert isinstance(made, pythreejs.Renderer) and (made.width, made.height) == (600, 400)
+    points, *others = made.scene.children
+    places = points.geometry.attributes["position"].array
+    frame = few.to_pandas()[["x", "y", "z"]].to_numpy()
+    assert places.shape == (8, 3) and np.linalg.norm(places, axis=1).max() < 1.5
+    scale = np.ptp(places[:, 0]) / np.ptp(frame[:, 0])
+    assert np.allclose(np.ptp(places, axis=0), np.ptp(frame, axis=0) * scale, rtol=1e-3), "shapes are kept"
+    assert "king" in [one.material.map.string for one in others if isinstance(one, pythreejs.Sprite)]
+    whole = space.to_pythreejs().scene.children[0].geometry.attributes
+    assert whole["position"].array.shape == whole["color"].array.shape == (49_152, 3)
+    assert whole["color"].array.min() >= 0 and whole["color"].array.max() <= 1
+
+
+def test_a_missing_pythreejs_says_what_to_do(few, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pythreejs", None)
+    with pytest.raises(lt.BackendMissing, match=r"llamatelemetry-widget\[pythreejs\]"):
+        few.to_pythreejs()
