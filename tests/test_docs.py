@@ -271,7 +271,7 @@ def test_the_python_of_the_trees_page_runs(tmp_path):
     code = python_of(page("architecture-tree.md")).replace("compare=other", "compare=model")
     out = run(code + "\nprint(tree.selected_node)\nmodel.close()", tmp_path)
     assert out.splitlines()[-1] == "model/layers/L17/attention/KV 1/H5"
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"architecture.{end}" for end in ("html", "png", "svg")]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"architecture.{end}" for end in ENDS]
 
 
 # --------------------------------------------------------------- the embedding space
@@ -285,14 +285,16 @@ def test_every_public_trait_and_export_of_the_space_is_on_its_page():
     for name in public:
         assert f"| `{name}` |" in text, name
         assert name in inspect.getdoc(lt.EmbeddingSpace3D), name
-    for name in ("to_html", "to_svg", "to_png", "to_pandas", "neighbours", "selection", "wait"):
+    exports = ("to_html", "to_svg", "to_png", "to_pandas", "to_parquet", "to_pythreejs")
+    for name in (*exports, "neighbours", "selection", "wait"):
         assert hasattr(lt.EmbeddingSpace3D, name) and f"space.{name}" in text, name
 
 
 def test_the_python_of_the_spaces_page_runs(tmp_path):
     code = python_of(page("embedding-space.md")).replace('select=" lamp")', 'select=" lamp", projection="pca")')
     run(code + "\nspace.close()\nmodel.close()", tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"embedding.{end}" for end in ("html", "png", "svg")]
+    written = sorted(path.name for path in tmp_path.iterdir())
+    assert written == [f"embedding.{end}" for end in ("html", "parquet", "png", "svg")]
 
 
 def test_the_python_of_the_page_on_graphs_runs(tmp_path):
