@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 #: Below this KL divergence (nats per token) the candidates no longer differ in what they can do.
 NEAR = 0.01
 _FEW_BLOCKS = 5
+_MEASURED = ("done", "running", "cancelled")  # the last two in part, where they have figures
 _PLAIN = ("F32", "F16", "BF16")  # types that lose nothing that a quantized candidate could win
 _THIN = "\u202f"
 Row = Mapping[str, Any]
@@ -85,7 +86,7 @@ def recommend(
 
     With `max_kl` the smallest that keeps it, else the closest to the base (mean KL divergence). Where the closest ones
     cannot be told apart, the smallest of them. Candidates of the KV cache are chosen among only where there are no
-    others: they change no file.
+    others: they change no file. Those that are measured in part count, and the limits say so.
 
     Parameters
     ----------
@@ -108,7 +109,7 @@ def recommend(
         Nothing was measured yet, or speed is asked for where it is not comparable.
     """
     rows = [{str(name): value for name, value in row.items()} for row in results.to_dict("records")]
-    done = [row for row in rows if row["status"] == "done" and math.isfinite(row["kl"])]
+    done = [row for row in rows if row["status"] in _MEASURED and math.isfinite(row["kl"])]
     if not done:
         raise LlamaTelemetryError("no candidate has been measured yet: run the study first")
     files = [row for row in done if row["kind"] != "kv"] or done
@@ -266,7 +267,10 @@ def _limits(base: Row, rows: list[dict[str, Any]], files: list[dict[str, Any]], 
     for row in rows:
         if row["status"] == "failed":
             limits.append(f"{row['name']} failed and is no part of this choice: {row['error']}")
-    left = [row["name"] for row in rows if row["status"] in ("waiting", "running", "cancelled")]
+    part = [row["name"] for row in files if row["status"] != "done"]
+    if part:
+        limits.append(f"Measured in part so far: {', '.join(part)}. Their figures are of the text until here.")
+    left = [row["name"] for row in rows if row["status"] not in ("done", "failed") and not math.isfinite(row["kl"])]
     if left:
         limits.append(f"Not measured yet: {', '.join(left)}.")
     return limits
@@ -336,7 +340,7 @@ def _card(base: Row, rows: list[dict[str, Any]], best: str, sentence: str, sure:
     lines = []
     for row in rows:
         name = _cell(row["name"])
-        if row["status"] != "done":
+        if not math.isfinite(row["kl"]) or row["status"] == "failed":
             lines.append(f"| {name} | – | – | {_cell(row['error'] or row['status'])} | – | – | – |")
             continue
         shown = f"**{name}**" if row["name"] == best else name

@@ -145,6 +145,14 @@ def test_failed_and_unmeasured_candidates_are_named():
     assert "| Q5_K_M | – | – | llama.cpp stopped |" in found.markdown
 
 
+def test_what_is_measured_in_part_counts_and_is_said():
+    results = rows(Q8_0={"status": "running"}, Q2_K={"status": "cancelled", "kl": NAN})
+    found = recommend(BASE, results, blocks())
+    assert found.name == "Q8_0"
+    assert any(limit.startswith("Measured in part so far: Q8_0.") for limit in found.limits)
+    assert "Not measured yet: Q2_K." in found.limits and "| Q2_K | – | – | cancelled |" in found.markdown
+
+
 def test_nothing_measured_yet():
     with pytest.raises(LlamaTelemetryError, match="run the study first"):
         recommend(BASE, rows(status="waiting", kl=NAN), blocks(0))
