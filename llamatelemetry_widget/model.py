@@ -6,6 +6,7 @@ In: a name that `models.find.resolve` understands; prompts. Out: `ModelInfo`, to
 from __future__ import annotations
 
 import os
+import statistics
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cached_property, partial
@@ -28,7 +29,7 @@ from .models.find import resolve
 from .models.header import Header, read_header
 from .models.info import ModelInfo, info_of
 from .models.tree import ModelTree, TreeNode, model_tree
-from .trace import Trace, display_token
+from .trace import RunTelemetry, Trace, display_token
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -825,6 +826,8 @@ def _ask_again(model: weakref.ref[Model], trace: Trace, what: str, arguments: di
         return own
     decoder = [] if trace.decoder is None else trace.decoder[0].tolist()
     ids = trace.token_ids.tolist()
+    if what == "overhead":
+        return _overhead(own, trace, ids, decoder, arguments["repeats"])
     settings = {**trace.info["settings"], "layers": None, "logits": "last"}
     if what == "token_stats":
         request = {**settings, "do": "trace", "capture": [], "token_stats": True}
@@ -841,6 +844,29 @@ def _ask_again(model: weakref.ref[Model], trace: Trace, what: str, arguments: di
     request = {**settings, **arguments, "do": what, "ids": ids, "decoder_ids": decoder, "matrix": matrix}
     answer = own._request(request)
     return _ANSWERS[what](answer, arguments)
+
+
+def _overhead(own: Model, trace: Trace, ids: list[int], decoder: list[int], repeats: int) -> dict[str, Any]:
+    """The run again with capture and without, in turns, after one that warms up."""
+    settings, written = trace.info["settings"], len(trace._generated)
+    writes = "max_tokens" in settings
+    if written:  # the prompt alone: the same settings write the same text
+        del (decoder or ids)[-written:]
+        settings = {**settings, "max_tokens": written}
+    kind, do = (GrowingCollector, "generate") if writes else (Collector, "trace")
+    names = ["prefill_seconds", "decode_seconds"] if written else ["prefill_seconds"]
+
+    def run(capture: Collection[str]) -> RunTelemetry:
+        return own._collect(kind, ids, decoder, {**settings, "do": do, "capture": capture}, lambda _: None).telemetry
+
+    run([])
+    pairs = [(run(settings["capture"]), run([])) for _ in range(repeats)]
+    found: dict[str, Any] = {"repeats": repeats}
+    for name in names:
+        both = [[float(telemetry[name]) for telemetry in pair] for pair in pairs]  # type: ignore[literal-required]
+        captured, plain = (statistics.median(seconds) for seconds in zip(*both, strict=True))
+        found |= {name: captured, f"plain_{name}": plain, name.replace("seconds", "ratio"): captured / plain}
+    return found
 
 
 def _lens(answer: Message, arguments: dict[str, Any]) -> Lens:

@@ -12,14 +12,15 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 
 import numpy as np
 
 from .analysis.attention import STATISTICS, Mask, Reduced, Scoring, name_head, replay, stages
 from .analysis.contributions import Contributions
 from .analysis.lens import Lens
-from .analysis.tokens import TOKEN_STATISTICS, divergence, token_statistics
+from .analysis.quality import compare_rows
+from .analysis.tokens import TOKEN_STATISTICS, token_statistics
 from .errors import CaptureUnavailable, LlamaTelemetryError
 
 if TYPE_CHECKING:
@@ -95,6 +96,8 @@ class GeneratedToken:
         Of that whole distribution, in nats.
     seconds : float
         To compute this token's row (with capture) and to choose the next token.
+    cpu_seconds : float or None
+        CPU time of all threads of the worker in these seconds; None in traces that were saved without it.
     top : tuple of (int, bytes, float)
         The likeliest tokens: id, bytes, probability.
     """
@@ -108,11 +111,72 @@ class GeneratedToken:
     entropy: float
     seconds: float
     top: tuple[tuple[int, Bytes, float], ...] = ()
+    cpu_seconds: float | None = None
 
     @property
     def text(self) -> str:
         """The token as it is shown."""
         return display_token(self.bytes)
+
+
+class RunTelemetry(TypedDict, total=False):
+    """What a run cost: a dict, empty until the run has ended. Runs that write have the last six entries too.
+
+    Attributes
+    ----------
+    load_seconds : float
+        To start the worker and load the model, the last time it did.
+    prefill_seconds, prefill_tokens_per_second : float
+        The prompt, with capture.
+    prefill_threads_used : float or None
+        CPU time of all threads of the worker over the prefill's seconds.
+    reduce_seconds : float or None
+        Head statistics, thumbnails and the check.
+    total_seconds : float
+        From the request to the whole trace, as the kernel sees it.
+    n_threads : int
+        What llama.cpp was given: CPU affinity or the cgroup's quota, whichever is less.
+    memory : list of dict
+        llama.cpp's buffers as it reports them: ``owner`` (``"weights"``, ``"kv"``, ``"recurrent"``, ``"compute"``,
+        ``"output"``), ``where`` (its name of the device) and ``bytes``; and ``owner`` ``"capture"``, the trace's own
+        arrays, in memory that worker and kernel share.
+    worker_memory_bytes, kernel_memory_bytes : int
+        Resident memory of the two processes at the end of the run.
+    context_used, context_size : int
+        Tokens in the context, and tokens that the context of this run has room for.
+    overhead : dict
+        Only after `Trace.measure_overhead`.
+    first_token_seconds : float
+        From the request to the choice of the first token.
+    decode_seconds, decode_tokens_per_second : float
+        All tokens after the first choice, with capture; None where none was written.
+    decode_threads_used : float or None
+        CPU time of all threads of the worker over the decode's seconds.
+    between_tokens : dict
+        Seconds between two tokens' choices: ``p50``, ``p95``, ``p99``. Each is in `Trace.generation`.
+    finish_reason : str
+        ``"length"``, ``"stop"`` or ``"cancelled"``.
+    """
+
+    load_seconds: float
+    prefill_seconds: float
+    prefill_tokens_per_second: float | None
+    prefill_threads_used: float | None
+    reduce_seconds: float | None
+    total_seconds: float
+    n_threads: int
+    memory: list[dict[str, Any]]
+    worker_memory_bytes: int
+    kernel_memory_bytes: int
+    context_used: int
+    context_size: int
+    overhead: dict[str, Any]
+    first_token_seconds: float
+    decode_seconds: float
+    decode_tokens_per_second: float | None
+    decode_threads_used: float | None
+    between_tokens: dict[str, float]
+    finish_reason: str
 
 
 @dataclass
@@ -128,8 +192,8 @@ class Trace:
         ``"normal"``, ``"control"``, ``"byte"``, ``"unknown"``, ``"user"`` or ``"unused"``.
     info : dict
         Model name, file, hash, architecture, quant type, llama.cpp version, date, settings, threads, device.
-    telemetry : dict
-        Seconds of prefill and reduction, tokens per second, threads, memory of the worker in bytes.
+    telemetry : RunTelemetry
+        What the run cost: seconds, tokens per second, threads, memory by owner.
     layers : list of LayerFacts
         One per captured layer, in order.
     """
@@ -139,7 +203,7 @@ class Trace:
     token_kinds: list[str]
     info: dict[str, Any]
     decoder: tuple[Array, list[bytes], list[str]] | None = None
-    telemetry: dict[str, Any] = field(default_factory=dict)
+    telemetry: RunTelemetry = field(default_factory=lambda: RunTelemetry())
     _attention: dict[tuple[str, int], AttentionRecord] = field(default_factory=dict, repr=False)
     _without: dict[int, str] = field(default_factory=dict, repr=False)
     _part_layers: dict[str, list[int]] = field(default_factory=dict, repr=False)
@@ -236,10 +300,11 @@ class Trace:
         for at in range(0, last, size):
             rows = slice(at, min(at + size, last))
             p, q = self._some_logits(rows), other._some_logits(rows)
-            for first in range(0, len(p), 64):  # in pieces that fit the cache better than 256 MB
-                part, to = slice(first, first + 64), slice(at + first + 1, at + min(first + 64, len(p)) + 1)
-                kl[to] = divergence(p[part], q[part])
-                same[to] = p[part].argmax(1) == q[part].argmax(1)
+            step = max(1, (1 << 17) // words)  # pieces that fit the cache
+            for first in range(0, len(p), step):
+                part, to = slice(first, first + step), slice(at + first + 1, at + min(first + step, len(p)) + 1)
+                found = compare_rows(p[part], q[part])
+                kl[to], same[to] = found.kl, found.same_top
         pieces = self.tokens if self.decoder is None else [display_token(piece) for piece in self.decoder[1]]
         frame: pd.DataFrame = pd.DataFrame({"token": pieces, "kl": kl, "same_top": pd.array(same, "boolean")})
         frame.loc[0, "same_top"] = pd.NA
@@ -348,15 +413,41 @@ class Trace:
         Returns
         -------
         DataFrame
-            ``position``, ``id``, ``token``, ``probability``, ``rank``, ``entropy`` (nats), ``seconds``: see
-            `GeneratedToken`.
+            ``position``, ``id``, ``token``, ``probability``, ``rank``, ``entropy`` (nats), ``seconds``,
+            ``cpu_seconds``: see `GeneratedToken`.
         """
         import pandas as pd
 
-        columns = ["position", "id", "token", "probability", "rank", "entropy", "seconds"]
-        rows = [(t.position, t.id, t.text, t.probability, t.rank, t.entropy, t.seconds) for t in list(self._generated)]
+        columns = ["position", "id", "token", "probability", "rank", "entropy", "seconds", "cpu_seconds"]
+        values = ["text" if name == "token" else name for name in columns]
+        rows = [[getattr(token, name) for name in values] for token in list(self._generated)]
         frame: pd.DataFrame = pd.DataFrame(rows, columns=columns)
         return frame
+
+    def measure_overhead(self, repeats: int = 3) -> dict[str, Any]:
+        """What capture adds to the run: the same tokens with it and without, in turns, as often as asked for.
+
+        The result also stays in ``telemetry["overhead"]``, beside the run's own times, which have capture in them.
+
+        Parameters
+        ----------
+        repeats : int
+            Runs of either kind; the medians are compared.
+
+        Returns
+        -------
+        dict
+            ``repeats``, ``prefill_seconds``, ``plain_prefill_seconds``, their quotient ``prefill_ratio``; for texts
+            that the model wrote also ``decode_seconds``, ``plain_decode_seconds``, ``decode_ratio``.
+
+        Raises
+        ------
+        CaptureUnavailable
+            The trace has no model that could run it again.
+        """
+        found: dict[str, Any] = self._asked("overhead", {"repeats": max(1, int(repeats))}, "keep the model open")
+        self.telemetry["overhead"] = found
+        return found
 
     def part_tokens(self, part: str | None = None) -> tuple[list[str], list[str]]:
         """Display strings of a part's query tokens and of its key tokens."""

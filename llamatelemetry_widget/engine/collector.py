@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
+import psutil
 
 from ..analysis.attention import Mask
 from ..errors import LlamaTelemetryError
@@ -75,6 +76,7 @@ class Collector:
             self._layer(message)
 
     def _begin(self, message: Message) -> None:
+        self._captured = int(message["size"])
         block = SharedBlock(message["size"], message["fd"])
         arrays = {name: block.array(at, dtype, tuple(shape)) for name, (at, dtype, shape) in message["arrays"].items()}
         trace = self._made = Trace(
@@ -131,15 +133,22 @@ class Collector:
         """The whole trace, once the worker is done."""
         trace, seconds = self._trace, answer["seconds"]
         prefill = sum(value for name, value in seconds.items() if name not in _NO_PREFILL)
+        spent = sum(value for name, value in answer["cpu_seconds"].items() if name not in _NO_PREFILL)
+        buffers = [*answer["buffers"], ["capture", "shared", self._captured]]
         trace._rows = answer["rows"]
         trace.telemetry = {
             "load_seconds": self._engine.load_seconds,
             "prefill_seconds": prefill,
             "prefill_tokens_per_second": (len(self._ids) + len(self._decoder_ids)) / prefill if prefill else None,
+            "prefill_threads_used": spent / prefill if prefill else None,
             "reduce_seconds": seconds.get("reduce"),
             "total_seconds": time.perf_counter() - self._started,
             "n_threads": trace.info["n_threads"],
+            "memory": [dict(zip(("owner", "where", "bytes"), buffer, strict=True)) for buffer in buffers],
             "worker_memory_bytes": answer["worker_rss"],
+            "kernel_memory_bytes": psutil.Process().memory_info().rss,
+            "context_used": len(trace.token_ids if trace.decoder is None else trace.decoder[0]),
+            "context_size": answer["n_ctx"],
         }
         return trace
 
@@ -218,10 +227,13 @@ class GrowingCollector(Collector):
     def finish(self, answer: Message) -> Trace:
         trace = super().finish(answer)
         seconds, written = answer["seconds"], len(trace._generated)
+        each = [token.seconds for token in trace._generated]
         trace.telemetry |= {
             "first_token_seconds": seconds["first_token"],
             "decode_seconds": seconds["decode"],
             "decode_tokens_per_second": written / seconds["decode"] if written else None,
+            "decode_threads_used": answer["cpu_seconds"]["decode"] / seconds["decode"] if written else None,
+            "between_tokens": {f"p{p}": float(np.percentile(each, p)) for p in (50, 95, 99)} if written else {},
             "finish_reason": answer["reason"],
         }
         return trace
@@ -237,5 +249,6 @@ def _generated(message: Message, position: int) -> GeneratedToken:
         rank=message["rank"],
         entropy=message["entropy"],
         seconds=message["seconds"],
+        cpu_seconds=message["cpu_seconds"],
         top=tuple((i, bytes.fromhex(piece), p) for i, piece, p in message["top"]),
     )

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 
 from ..errors import EngineCancelled
-from ..trace import GeneratedToken, Trace
+from ..trace import GeneratedToken, RunTelemetry, Trace
 from .running import RunningTrace, TraceEvent
 
 
@@ -52,6 +52,12 @@ class Generation(RunningTrace):
     def text(self) -> str:
         """What was written so far: all tokens' bytes joined, then decoded."""
         return b"".join(token.bytes for token in self._written).decode("utf-8", "replace")
+
+    @property
+    def telemetry(self) -> RunTelemetry:
+        """What the run cost; empty while it goes on. A run that was stopped has it too, one that failed has none."""
+        trace = self._trace
+        return RunTelemetry() if trace is None else trace.telemetry
 
     @property
     def finish_reason(self) -> str | None:

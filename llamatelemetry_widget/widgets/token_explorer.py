@@ -283,8 +283,8 @@ class TokenExplorer(TelemetryWidget):
             self._keep(node, trace.logits[-1])
         spent = trace.telemetry
         self._speed = {"first_token": 1e3 * spent["first_token_seconds"]}
-        if "decode_tokens_per_second" in spent:
-            self._speed["tokens_per_second"] = spent["decode_tokens_per_second"]
+        if (per_second := spent.get("decode_tokens_per_second")) is not None:
+            self._speed["tokens_per_second"] = per_second
         self._speed["ended"] = float(writing.finish_reason == "stop")
         self._go(node)
 

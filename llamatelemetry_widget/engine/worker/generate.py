@@ -74,7 +74,7 @@ class Generate(Run):
         after = self.captures[part] = before.go_on(self._single)
         self._written: list[int] = []
         self.reason = "length"
-        self.seconds["decode"] = 0.0
+        self.seconds["decode"] = self.cpu["decode"] = 0.0
         wanted = self.request["max_tokens"]
         for done in range(1, wanted + 1):
             if self.cancelled():
@@ -83,7 +83,7 @@ class Generate(Run):
             if L.llama_vocab_is_eog(self.llama.vocab, token["id"]):
                 self.reason = "stop"
                 break
-            row, started = len(ids), time.perf_counter()
+            row, started, spent = len(ids), time.perf_counter(), time.process_time()
             ubatch = Ubatch(row, row + 1, (row,))
             try:
                 context.run(part, [token["id"]], row, [0], after.taps(ubatch))
@@ -96,11 +96,11 @@ class Generate(Run):
             ids.append(token["id"])
             self._written.append(token["id"])
             following = sampler(context)
-            seconds = time.perf_counter() - started
+            seconds, cpu = time.perf_counter() - started, time.process_time() - spent
             self.seconds["decode"] += seconds
-            self.send(
-                {"kind": "token", **token, **self._masks(after), "seconds": seconds, "done": done, "total": wanted}
-            )
+            self.cpu["decode"] += cpu
+            times = {"seconds": seconds, "cpu_seconds": cpu}
+            self.send({"kind": "token", **token, **self._masks(after), **times, "done": done, "total": wanted})
             token = following
 
     def _masks(self, capture: Capture) -> dict[str, Any]:

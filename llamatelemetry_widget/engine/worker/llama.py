@@ -25,11 +25,11 @@ from ...errors import (
 )
 from . import ggml
 from .graph import Node, Plan, make_plan
+from .log import Log
 from .taps import Evaluation, Tap
 
 Array = np.ndarray[Any, Any]
 FLASH = {"auto": -1, "off": 0, "on": 1}
-_DEBUG = 1  # GGML_LOG_LEVEL_DEBUG
 KV_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "bf16": 30}
 
 
@@ -43,18 +43,6 @@ class Settings:
     flash_attention: str
     kv_type: str
     n_threads: int
-
-
-def quiet_log() -> Any:
-    """Send llama.cpp's log to the worker's stderr, debug lines left out. The result must be kept alive."""
-
-    def write(level: int, text: bytes, _data: Any) -> None:
-        if level != _DEBUG:
-            os.write(2, text)
-
-    callback = L.llama_log_callback(write)
-    L.llama_log_set(callback, None)
-    return callback
 
 
 class Llama:
@@ -72,6 +60,8 @@ class Llama:
         ``host:port`` of llama.cpp RPC servers that take layers.
     cancelled : callable
         Polled while loading and computing; True stops.
+    log : Log, optional
+        Where llama.cpp says what it allocates.
     """
 
     def __init__(
@@ -81,8 +71,10 @@ class Llama:
         devices: Sequence[str],
         rpc: Sequence[str],
         cancelled: Callable[[], bool],
+        log: Log | None = None,
     ) -> None:
-        self._cancelled = cancelled
+        self._cancelled, self._log = cancelled, log
+        self.allocated()  # what was said before is not this model's
         self.devices = [*_rpc_devices(rpc), *_named_devices(devices)]
         parameters = L.llama_model_default_params()
         if self.devices:
@@ -103,6 +95,7 @@ class Llama:
         self.vocab = L.llama_model_get_vocab(self.model)
         self.n_layers = int(L.llama_model_n_layer(self.model))
         self.n_vocab = int(L.llama_vocab_n_tokens(self.vocab))
+        self.buffers = self.allocated()
         self.is_encoder_decoder = bool(L.llama_model_has_encoder(self.model) and L.llama_model_has_decoder(self.model))
         self._context: Context | None = None
 
@@ -119,6 +112,10 @@ class Llama:
             "system": bytes(L.llama_print_system_info()).decode(),
             "device": ", ".join(_device_name(d) for d in self.devices) or _default_device(),
         }
+
+    def allocated(self) -> list[list[Any]]:
+        """Buffers that llama.cpp reported since this was last asked: ``[owner, where, bytes]``."""
+        return [] if self._log is None else self._log.buffers()
 
     # ------------------------------------------------------------ vocabulary
 
@@ -207,6 +204,7 @@ class Context:
         p.embeddings = False
         p.cb_eval = C.cast(self.evaluation.callback, type(p.cb_eval))
         p.abort_callback = C.cast(self.evaluation.abort, type(p.abort_callback))
+        llama.allocated()
         self._context = L.llama_init_from_model(llama.model, p)
         if not self._context:
             raise LlamaTelemetryError(
@@ -214,6 +212,7 @@ class Context:
                 f"{settings.flash_attention} and a {settings.kv_type} cache: too little memory, or a cache type that "
                 f"the model's heads do not fit; its last lines are in the error's log"
             )
+        self.buffers = llama.allocated()
         self._plans: dict[tuple[str, int], Plan] = {}
 
     @property

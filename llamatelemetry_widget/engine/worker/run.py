@@ -60,6 +60,7 @@ class Run:
         self.logit_rows = range(*(request.get("logit_rows") or (0, len(self.decoder_ids or self.ids))))
         self.captures: dict[str, Capture] = {}
         self.seconds: dict[str, float] = {}
+        self.cpu: dict[str, float] = {}  # of all threads of this process, under the same names
         self.planned: set[str] = set()
 
     # ------------------------------------------------------------------ whole
@@ -68,6 +69,7 @@ class Run:
         self._refuse_logits_beyond_budget()
         while True:
             context, plans = self._prepare()
+            self._context = context
             try:
                 logits = self._compute(context, plans)
                 break
@@ -169,7 +171,7 @@ class Run:
         if not self.verify:
             self._start(block, layout, plans)
         for part in plans:
-            started = time.perf_counter()
+            started, spent = time.perf_counter(), time.process_time()
             for ubatch in self._ubatches(part, context.settings.n_ubatch):
                 ids = self._tokens(part)[ubatch.start : ubatch.stop]
                 outputs = [row - ubatch.start for row in ubatch.outputs]
@@ -181,6 +183,7 @@ class Run:
                 done += ubatch.rows
                 self.send({"kind": "progress", "stage": "prefill", "done": done, "total": total})
             self.seconds[part] = time.perf_counter() - started
+            self.cpu[part] = time.process_time() - spent
         return logits
 
     def _layers(self, plan: Plan) -> list[int]:
@@ -335,6 +338,9 @@ class Run:
                 "kind": "done",
                 "rows": partial,
                 "seconds": self.seconds,
+                "cpu_seconds": self.cpu,
+                "buffers": [*self.llama.buffers, *self._context.buffers],
+                "n_ctx": self._context.settings.n_ctx,
                 "worker_rss": memory,
                 "has_logits": logits is not None,
                 **self._more(),

@@ -20,7 +20,8 @@ from ..wire import Disconnected, Message, SharedBlock, Wire
 from . import ggml
 from .generate import Generate
 from .lens import LensRun, describe_head
-from .llama import Llama, quiet_log
+from .llama import Llama
+from .log import Log
 from .operators import GraphRun
 from .run import Run, template
 from .sampler import apply_chain
@@ -46,7 +47,7 @@ class Worker:
         self._cancelled = -1  # the latest run that the kernel wants stopped
         self._llama: Llama | None = None
         self._neighbours: tuple[tuple[str, int], Neighbours] | None = None
-        self._log = quiet_log()
+        self._log = Log()
 
     def serve(self) -> None:
         """Answer until the kernel goes or the idle time is over."""
@@ -113,7 +114,8 @@ class Worker:
 
     def _do_load(self, request: Message, _send: Any) -> dict[str, Any]:
         ggml.check_layout()
-        self._llama = Llama(request["path"], request["n_gpu_layers"], request["devices"], request["rpc"], self._stopped)
+        where = request["n_gpu_layers"], request["devices"], request["rpc"]
+        self._llama = Llama(request["path"], *where, self._stopped, self._log)
         return self._llama.facts()
 
     def _do_tokenize(self, request: Message, _send: Any) -> dict[str, Any]:

@@ -15,14 +15,15 @@ from typing import Any
 from llama_cpp import llama_cpp as L
 
 from .llama import FLASH, KV_TYPES
+from .log import BUFFERS, MIB
 
 _LOAD_MODE_NONE = 0  # a file that is mapped cannot be planned without being loaded
-_MIB = 1024 * 1024
+#: A dry run allocates no cache, so that it tells of its size in another line.
 _SIZES = {
-    "kv": re.compile(r"llama_kv_cache\w*: size = *([\d.]+) MiB"),
-    "recurrent": re.compile(r"llama_memory_recurrent: size = *([\d.]+) MiB"),
-    "compute": re.compile(r"compute buffer size = *([\d.]+) MiB"),
-    "output": re.compile(r"output buffer size = *([\d.]+) MiB"),
+    "kv": re.compile(r"(llama_kv_cache\w*): size = *([\d.]+) MiB"),
+    "recurrent": re.compile(r"(llama_memory_recurrent): size = *([\d.]+) MiB"),
+    "compute": BUFFERS["compute"],
+    "output": BUFFERS["output"],
 }
 _CELLS = re.compile(r"llama_kv_cache\w*: size = .*\( *(\d+) cells, *(\d+) layers")
 
@@ -64,7 +65,7 @@ def _context(model: Any, n_ctx: int, request: dict[str, Any], lines: list[str]) 
         return {"n_ctx": n_ctx, "error": _reason(lines)}
     L.llama_free(context)
     text = "".join(lines)
-    sizes = {name: round(sum(float(m) for m in rule.findall(text)) * _MIB) for name, rule in _SIZES.items()}
+    sizes = {name: round(sum(float(m) for _, m in rule.findall(text)) * MIB) for name, rule in _SIZES.items()}
     caches = [{"cells": int(cells), "layers": int(layers)} for cells, layers in _CELLS.findall(text)]
     return {"n_ctx": n_ctx, "error": None, **sizes, "caches": caches}
 
