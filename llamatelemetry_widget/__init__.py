@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .models.find import list_models
     from .models.info import ModelInfo
     from .settings import config
+    from .studies.quantize import quantize
     from .telemetry.gpu import GpuTelemetry
     from .telemetry.samples import Sample
     from .telemetry.server import Telemetry
@@ -73,6 +74,7 @@ _HOMES = {
     "Telemetry": "telemetry.server",
     "decode_thumbnail": "analysis.attention",
     "link": "widgets.links",
+    "quantize": "studies.quantize",
     "config": "settings",
     "Graph": "export.graphs",
     "attention_graph": "export.graphs",
@@ -135,6 +137,7 @@ __all__ = [
     "load_ipython_extension",
     "load_trace",
     "open_model",
+    "quantize",
     "save_html",
     "similarity_graph",
     "to_graphistry",

@@ -271,16 +271,26 @@ class Engine:
         if code == 0:
             return _WorkerLeft()
         name = os.path.basename(self._load.get("path", "the model"))
-        if code is not None and code < 0:
-            cause = _CAUSES.get(signal.Signals(-code), f"it received {signal.Signals(-code).name}")
-        else:
-            cause = f"it ended with code {code}"
+        cause = cause_of_end(code)
         said = next((line.strip() for line in reversed(lines) if "GGML_ASSERT" in line or "error" in line.lower()), "")
         hint = f" ({said[:200]})" if said else ""
         return EngineCrashed(
             f"the worker running {name} died: {cause}{hint}; the notebook is fine, the next call starts a new worker",
             lines,
         )
+
+
+def cause_of_end(code: int | None) -> str:
+    """Why a process ended so, in words.
+
+    Parameters
+    ----------
+    code : int or None
+        As `subprocess.Popen.returncode` has it.
+    """
+    if code is None or code >= 0:
+        return f"it ended with code {code}"
+    return _CAUSES.get(signal.Signals(-code), f"it received {signal.Signals(-code).name}")
 
 
 def _refuse_stopped() -> None:

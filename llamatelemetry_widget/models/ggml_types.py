@@ -105,6 +105,14 @@ FILE_TYPES = {
     41: "Q2_0",
 }
 
+#: Types that weights can be quantized to, by name.
+TENSOR_TYPES = {
+    name: code
+    for code, (name, _, _) in _KNOWN.items()
+    if (name not in ("Q8_1", "Q8_K", "F64") and not name.startswith("I")) or name.startswith("IQ")
+    if not name.endswith(("_4_4", "_4_8", "_8_8"))
+}
+
 
 @lru_cache(maxsize=256)  # asked for every tensor, some of them several times
 def ggml_type(code: int) -> GgmlType:
