@@ -5,6 +5,7 @@ import { ACCENT, GREY, RAMP, style } from "../src/embedding_space/colours";
 import { ends, type Facts, type Parts, SpaceData, typed, UNPLACED } from "../src/embedding_space/data";
 import { placeLabels } from "../src/embedding_space/labels";
 import { combine, covered, inside, nearest, towards } from "../src/embedding_space/lasso";
+import { named } from "../src/embedding_space/overlay";
 import { columnsOf } from "../src/embedding_space/vector";
 import widget from "../src/embedding_space/widget";
 import { FakeModel } from "./fixture";
@@ -35,7 +36,7 @@ const facts: Facts = {
   done: 0,
   total: 0,
   error: "",
-  clusters: [{ label: 0, name: "lamp, candle", count: 2, at: [1, 1, 1], hue: 0 }],
+  clusters: [{ label: 0, name: "lamp, candle", count: 2, at: [1, 1, 1], hue: 0, level: 0 }],
   unclustered: 0.5,
   columns: [
     { name: "cluster", label: "Cluster", unit: "" },
@@ -239,9 +240,18 @@ describe("labels", () => {
     });
   });
 
-  test("what is reserved stays free, and there is a limit", () => {
+  test("what is reserved stays free", () => {
     expect(placeLabels([label("a", 100, 50)], room, [room])).toEqual([]);
-    expect(placeLabels([label("a", 50, 50), label("b", 150, 50)], room, [], 1)).toHaveLength(1);
+  });
+
+  test("few groups are named from afar, more when near, one alone when it is isolated", () => {
+    const groups = [2, 0, 3, 1, 0].map((level, i) => ({ ...facts.clusters[0]!, label: i, level }));
+    const labels = (zoom: number, isolated: number | null = null) =>
+      named(groups, zoom, isolated).map((g) => g.label);
+    expect(labels(1)).toEqual([1, 4]);
+    expect(labels(2)).toEqual([1, 4, 3]);
+    expect(labels(5)).toEqual([1, 4, 3, 0, 2]);
+    expect(labels(1, 2)).toEqual([2]);
   });
 });
 

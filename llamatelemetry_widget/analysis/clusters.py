@@ -1,6 +1,6 @@
 """Groups of points, named by their own tokens, and how the groups go together.
 
-In: positions, vectors, tokens. Out: `Clusters`. Names are tokens of the group: the most typical, common words first.
+In: positions, vectors, tokens. Out: `Clusters`. Names are tokens of the group (`names`).
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BackendMissing
+from .names import group_names, words_of
 from .projection import unit, usable
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
-_NAMED_BY = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +31,8 @@ class Clusters:
     centers : float32 (groups, 3)
         Where each stands in the picture.
     counts : int32 (groups,)
+    worded : float32 (groups,)
+        Share of each group's tokens that begin a word and are whole: the others are pieces, signs, numbers.
     parents : int32 (groups, levels)
         Group of groups at each level, from few (far away) to many: for labels that come apart on approach.
     """
@@ -39,6 +41,7 @@ class Clusters:
     names: list[str]
     centers: Floats
     counts: Ints
+    worded: Floats
     parents: Ints
 
     @property
@@ -105,47 +108,30 @@ def clusters_of(labels: Ints, positions: Floats, vectors: Floats, tokens: Sequen
         Of the hierarchy.
     """
     count = int(labels.max(initial=-1)) + 1
-    names, centers, directions = [], np.zeros((count, 3), np.float32), np.zeros((count, vectors.shape[1]), np.float32)
+    centers, directions = np.zeros((count, 3), np.float32), np.zeros((count, vectors.shape[1]), np.float32)
+    worded, members = np.zeros(count, np.float32), []
+    words = words_of(tokens)
     for group in range(count):
         rows = np.flatnonzero(labels == group)
         rows = rows[usable(vectors[rows])]
-        own = unit(vectors[rows])
-        middle = own.mean(0)
-        directions[group] = middle
+        members.append(rows)
+        directions[group] = unit(vectors[rows]).mean(0)
         centers[group] = np.median(positions[rows], axis=0)
-        names.append(_name(rows, own @ middle, tokens))
+        worded[group] = words.begins[rows].mean()
+    names = group_names(members, directions, vectors, tokens, words)
     counts = np.bincount(labels[labels >= 0], minlength=count).astype(np.int32)
-    return Clusters(labels, names, centers, counts, _levels(directions, levels))
+    return Clusters(labels, names, centers, counts, worded, _levels(centers, levels))
 
 
-def _name(rows: NDArray[np.int64], typical: Floats, tokens: Sequence[str]) -> str:
-    """The most typical tokens of a group that are words, one spelling each."""
-    ranked = typical - 0.02 * np.log1p(rows)  # among equally typical ones the common word
-    chosen: list[str] = []
-    seen: set[str] = set()
-    for i in np.argsort(-ranked, kind="stable"):
-        word = tokens[rows[i]].lstrip("·▁ ").strip()
-        key = word.lower().rstrip("s")
-        if key and key not in seen and (word.isalpha() or len(rows) < 40 or i > len(rows)):
-            seen.add(key)
-            chosen.append(word)
-        if len(chosen) == _NAMED_BY:
-            break
-    if not chosen:
-        chosen = [tokens[rows[i]] for i in np.argsort(-ranked, kind="stable")[:_NAMED_BY]]
-    return ", ".join(chosen)
-
-
-def _levels(directions: Floats, levels: int) -> Ints:
-    """Groups of groups by average linkage of their mean directions: about 8, then 4 times as many, …"""
-    count = len(directions)
+def _levels(centers: Floats, levels: int) -> Ints:
+    """Groups of groups that lie together in the picture (Ward's linkage): about 8, then 4 times as many, …"""
+    count = len(centers)
     out = np.tile(np.arange(count, dtype=np.int32)[:, None], (1, levels))
     if count < 3:
         return out
     from scipy.cluster.hierarchy import fcluster, linkage
 
-    lengths = np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-9)
-    tree = linkage(directions / lengths, "average", metric="cosine")
+    tree = linkage(centers, "ward")
     for level in range(levels):
         out[:, level] = fcluster(tree, min(8 * 4**level, count), "maxclust") - 1
     return out

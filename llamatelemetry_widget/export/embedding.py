@@ -175,7 +175,9 @@ def _free(box: tuple[float, float, float, float], taken: list[tuple[float, float
 
 def _names(picture: Picture, facts: Mapping[str, Any], frame: Array, top: int, taken: list[Any]) -> None:
     low, high = np.array(facts["low"]), np.array(facts["high"])
-    for group in facts["clusters"][:60]:
+    for group in sorted(facts["clusters"], key=lambda own: (own["hue"] is None, own["level"])):
+        if group["level"] > 1:
+            break
         at = (np.array(group["at"]) - low) / (high - low)
         x, y = at[0] * frame[0] + frame[1], (1 - at[1]) * frame[0] + frame[2]
         half = _room(group["name"], _LABEL) / 2

@@ -30,6 +30,7 @@ _TOP = UNPLACED - 1
 MOVERS = 10
 _BARS = 48
 _SHORT = 3  # characters
+_WORDED = 0.5  # share of whole words from which a group is one of words
 
 #: Columns that every space has: name, label, unit.
 NUMBERS = {"norm": ("Norm", "length of the vector"), "rank": ("Rank", "token id; earlier tokens are more common")}
@@ -70,14 +71,30 @@ def quantised(positions: Array, cube: tuple[Array, Array] | None = None) -> tupl
 
 
 def groups(clusters: Clusters | None, positions: Array) -> list[dict[str, Any]]:
-    """Name, size, place (in this projection) and hue of each group."""
+    """Name, size, place (in this projection), hue and level of each group.
+
+    Hues go to the largest groups of whole words. A group of level 0 is named from afar; each level names four times as
+    many, the largest of every group of groups.
+    """
+    if clusters is None:
+        return []
+    count, depth = clusters.parents.shape
+    order = sorted(range(count), key=lambda group: (clusters.worded[group] < _WORDED, group))
+    hues = {group: hue for hue, group in enumerate(order[:HUES])}
+    levels = [depth] * count
+    for level in reversed(range(depth)):
+        first = {int(clusters.parents[group, level]): group for group in reversed(order)}
+        for group in first.values():
+            levels[group] = level
     found = []
-    for i, name in enumerate(clusters.names if clusters is not None else []):
-        rows = positions[clusters.labels == i] if clusters is not None else positions
-        place = np.nanmedian(rows, axis=0) if np.isfinite(rows).all(1).any() else np.full(3, np.nan)
-        hue = i if i < HUES else None
-        found.append({"label": i, "name": name, "count": len(rows), "at": place.tolist(), "hue": hue})
-    return [group for group in found if group["at"][0] == group["at"][0]]
+    for i, name in enumerate(clusters.names):
+        rows = positions[clusters.labels == i]
+        if not np.isfinite(rows).all(1).any():
+            continue
+        place = np.nanmedian(rows, axis=0).tolist()
+        about = {"label": i, "name": name, "count": len(rows), "at": place}
+        found.append({**about, "hue": hues.get(i), "level": 0 if i in hues else levels[i]})
+    return found
 
 
 def path(steps: Array | None) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ from sklearn.manifold import trustworthiness
 
 from llamatelemetry_widget.analysis.clusters import clusters_of, find_clusters
 from llamatelemetry_widget.analysis.drift import drift
+from llamatelemetry_widget.analysis.names import words_of
 from llamatelemetry_widget.analysis.projection import measured, pca, quality, umap, unit
 
 
@@ -98,12 +99,33 @@ def test_clusters_are_found_named_and_nested():
     labels = find_clusters(pca(x).positions, 12)
     assert labels.max() >= 3 and (np.bincount(labels[labels >= 0])[:-1] >= np.bincount(labels[labels >= 0])[1:]).all()
     truth = np.repeat(np.arange(5), 80)
-    tokens = [f"·{'abcde'[g]}word{chr(97 + i % 26)}{chr(97 + i // 26)}" for g in range(5) for i in range(80)]
+    tokens = [f"·{chr(97 + i % 26)}{chr(97 + i // 26)}word{'abcde'[g]}" for g in range(5) for i in range(80)]
     found = clusters_of(truth.astype(np.int32), pca(x).positions, x, tokens)
-    assert [name[0] for name in found.names] == list("abcde") and all(name.count(",") == 2 for name in found.names)
+    assert all(
+        word[-1] == letter for name, letter in zip(found.names, "abcde", strict=True) for word in name.split(", ")
+    )
+    assert all(name.count(",") == 2 for name in found.names) and found.worded.tolist() == [1] * 5
     assert found.counts.tolist() == [80] * 5 and found.parents.shape == (5, 3) and found.unclustered == 0
     few = clusters_of(np.full(400, -1, np.int32), pca(x).positions, x, tokens)
     assert few.names == [] and few.unclustered == 1
+
+
+def test_names_are_common_whole_words_that_tell_groups_apart():
+    tokens = ["·lamp", "·lamps", "lamp", "·candle", "·candles", "·glow", "·glows", "lum", "·illumin", "·illuminate"]
+    tokens += ["·river", "·rivers", "·lake", "·lakes", "·pond", "ake", "·both", "·BOTH", "iver", "·la"]
+    r = np.random.default_rng(0)
+    x = np.repeat(np.eye(8, dtype=np.float32)[:2], 10, axis=0) + r.normal(size=(20, 8)).astype(np.float32) * 0.02
+    x[[16, 17]] = [1, 1, 0, 0, 0, 0, 0, 0]  # of both: it tells nothing apart
+    words = words_of(tokens)
+    whole = {token for token, begins in zip(tokens, words.begins, strict=True) if begins}
+    assert {"·lamp", "·candle", "·river"} <= whole and not {"lamp", "lum", "·illumin", "ake", "·la"} & whole
+    assert words.worth[0] > words.worth[2] > words.worth[7] and words.worth[16] > words.worth[17]
+    labels = np.repeat(np.arange(2, dtype=np.int32), 10)
+    lights, waters = clusters_of(labels, x[:, :3], x, tokens).names
+    assert {word.rstrip("s") for word in lights.split(", ")} <= {"lamp", "candle", "glow", "illuminate"}
+    assert {word.rstrip("s") for word in waters.split(", ")} == {"river", "lake", "pond"}
+    pieces = clusters_of(np.zeros(4, np.int32), x[:4, :3], x[:4], ["ake", "iver", "ond", "·in"])
+    assert set(pieces.names[0].split(", ")) == {"ake", "iver", "ond"} and pieces.worded[0] == 0.25
 
 
 def test_drift_of_one_basis_and_of_two():

@@ -15,6 +15,7 @@ import traitlets
 from PIL import Image
 
 import llamatelemetry_widget as lt
+from llamatelemetry_widget.analysis.clusters import clusters_of
 from llamatelemetry_widget.errors import LlamaTelemetryError
 from llamatelemetry_widget.export.embedding import advice
 from llamatelemetry_widget.widgets import embedding_facts as told
@@ -77,6 +78,24 @@ def test_nothing_placed_and_one_point_are_no_accident():
     assert (told.quantised(np.full((3, 3), np.nan, np.float32))[0] == told.UNPLACED).all()
     codes, low, high = told.quantised(np.ones((1, 3), np.float32))
     assert (codes == (told.UNPLACED - 1) // 2).all() and high[0] > low[0]
+
+
+def test_groups_of_words_have_the_hues_and_each_level_names_more():
+    r = np.random.default_rng(0)
+    count, each = 40, 5
+    positions = (r.normal(size=(count, 3)).repeat(each, 0) + r.normal(size=(count * each, 3)) * 0.01).astype(np.float32)
+    labels = np.arange(count, dtype=np.int32).repeat(each)
+    vectors = r.normal(size=(count * each, 16)).astype(np.float32)
+    tokens = [f"{'' if i // each < 10 else '·'}{chr(97 + i % 26)}{chr(97 + i // 26)}word" for i in range(count * each)]
+    positions[-each:] = np.nan  # the last group has no place in this picture
+    found = told.groups(clusters_of(labels, np.nan_to_num(positions), vectors, tokens), positions)
+    assert [group["label"] for group in found] == list(range(39))
+    hued = {group["label"]: group["hue"] for group in found if group["hue"] is not None}
+    assert hued == {10 + i: i for i in range(8)}, "the first ten are pieces of words"
+    levels = [group["level"] for group in found]
+    assert all(found[label]["level"] == 0 for label in hued) and levels.count(0) <= 16
+    assert 24 <= sum(level <= 1 for level in levels) <= 39 and max(levels) == 2
+    assert told.groups(None, positions) == []
 
 
 def test_select_takes_texts_and_ids(model, space):

@@ -6,6 +6,8 @@ export interface Group {
   readonly count: number;
   readonly at: readonly [number, number, number];
   readonly hue: number | null;
+  /** 0 = named from afar; the higher, the nearer one must be. */
+  readonly level: number;
 }
 
 export interface ColumnFacts {

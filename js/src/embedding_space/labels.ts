@@ -45,12 +45,10 @@ export function placeLabels<L extends Label>(
   labels: readonly L[],
   room: Box,
   taken: readonly Box[] = [],
-  most = Number.POSITIVE_INFINITY,
 ): Placed<L>[] {
   const boxes = [...taken];
   const out: Placed<L>[] = [];
   for (const label of labels) {
-    if (out.length >= most) break;
     if (label.x < room.left || label.x > room.right || label.y < room.top || label.y > room.bottom) continue;
     for (const [x, y] of places(label)) {
       const box = {

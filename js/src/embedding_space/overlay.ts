@@ -5,7 +5,7 @@ import { shorten } from "../shared/format";
 import type { Theme } from "../shared/theme";
 import type { Camera, Point } from "./camera";
 import { hue } from "./colours";
-import type { SpaceData } from "./data";
+import type { Group, SpaceData } from "./data";
 import { type Box, type Label, type Placed, placeLabels } from "./labels";
 
 export interface Marks {
@@ -25,8 +25,8 @@ interface Named extends Label {
   readonly colour: Rgb;
 }
 
-/** Groups that are named at the start; nearer, there are more. */
-const FAR = 11;
+/** How much nearer than at the start one must be for the names of the next level. */
+const NEARER = [1.5, 2.5, 4];
 const NAME = 30;
 const GIZMO = 20;
 /** Paths that are drawn at once. */
@@ -175,16 +175,16 @@ export class Overlay {
       const font = `${bold ? 600 : 400} ${size}px ${theme.mono}`;
       put(shorten(text, 18), data.point(row), font, size, theme.accentText, gap);
     };
-    const groups = data.facts.clusters.filter((g) => marks.isolated === null || g.label === marks.isolated);
-    const group = (g: (typeof groups)[number]) => {
-      const named = g.hue !== null && marks.hues;
-      const font = named ? `600 13px ${theme.sans}` : `400 12px ${theme.sans}`;
+    const groups = named(data.facts.clusters, camera.zoom, marks.isolated);
+    const group = (g: Group) => {
+      const hued = g.hue !== null && marks.hues;
+      const font = hued ? `600 13px ${theme.sans}` : `400 12px ${theme.sans}`;
       put(
         shorten(brief(g.name), NAME),
         data.inCube(g.at),
         font,
         13,
-        named ? hue(theme, g.hue!) : theme.ink2,
+        hued ? hue(theme, g.hue!) : theme.ink2,
         4,
       );
     };
@@ -192,11 +192,9 @@ export class Overlay {
     for (const row of marks.ringed) mono(row, 12, true, 6);
     for (const row of marks.near) mono(row, 12, false, 5);
     for (const g of groups) if (g.hue !== null && marks.hues) group(g);
-    const first = labels.length;
     for (const g of groups) if (g.hue === null || !marks.hues) group(g);
     const room = { left: 4, top: 4, right: camera.width - 4, bottom: camera.height - 4 };
-    const most = first + Math.round(FAR * Math.max(0.5, camera.zoom) ** 1.3 * (camera.width / 870));
-    this.placed = placeLabels(labels, room, taken, most);
+    this.placed = placeLabels(labels, room, taken);
     ctx.textAlign = "center";
     ctx.textBaseline = "middle";
     ctx.lineJoin = "round";
@@ -226,6 +224,13 @@ export class Overlay {
       if (Math.hypot(dx, dy) > 7) ctx.fillText(String(i + 1), x + dx * 1.4, y + dy * 1.4);
     });
   }
+}
+
+/** The groups that are named so near, the highest level first: few from afar, each with those around it when near. */
+export function named(groups: readonly Group[], zoom: number, isolated: number | null): Group[] {
+  const level = NEARER.filter((least) => zoom >= least).length;
+  const shown = groups.filter((g) => (isolated === null ? g.level <= level : g.label === isolated));
+  return shown.sort((a, b) => a.level - b.level);
 }
 
 /** A group's name in the picture: its first two words. */
