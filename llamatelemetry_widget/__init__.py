@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .models.find import list_models
     from .models.info import ModelInfo
     from .settings import config
+    from .studies.quantization import QuantizationStudy, StudyEvent
     from .studies.quantize import quantize
     from .telemetry.gpu import GpuTelemetry
     from .telemetry.samples import Sample
@@ -77,6 +78,8 @@ _HOMES = {
     "quantize": "studies.quantize",
     "config": "settings",
     "Graph": "export.graphs",
+    "QuantizationStudy": "studies.quantization",
+    "StudyEvent": "studies.quantization",
     "attention_graph": "export.graphs",
     "graph_of": "export.graphs",
     "similarity_graph": "export.graphs",
@@ -123,8 +126,10 @@ __all__ = [
     "PromptTooLong",
     "RunningTrace",
     "Sample",
+    "QuantizationStudy",
     "Telemetry",
     "TokenExplorer",
+    "StudyEvent",
     "Trace",
     "TraceViews",
     "Workspace",

@@ -110,13 +110,8 @@ class Model:
     ) -> None:
         self.info = info
         self._header = header
-        load = {
-            "path": os.fspath(info.path),
-            "n_gpu_layers": n_gpu_layers,
-            "devices": list(devices),
-            "rpc": list(rpc),
-        }
-        self._engine = Engine(load, idle_seconds)
+        self._placed: dict[str, Any] = {"n_gpu_layers": n_gpu_layers, "devices": list(devices), "rpc": list(rpc)}
+        self._engine = Engine({"path": os.fspath(info.path), **self._placed}, idle_seconds)
         self._finalizer = weakref.finalize(self, Engine.close, self._engine)
 
     def __repr__(self) -> str:
@@ -132,11 +127,13 @@ class Model:
         """End the worker, if there is one. The model can be used again; a new worker then starts."""
         self._engine.close()
 
-    def _request(self, message: Message, on_message: Callable[[Message], None] | None = None) -> Message:
+    def _request(
+        self, message: Message, on_message: Callable[[Message], None] | None = None, fd: int | None = None
+    ) -> Message:
         """Ask the worker; a file that cannot run is refused before one starts."""
         if self.info.cannot_run is not None:
             raise ModelFileError(self.info.cannot_run)
-        return self._engine.request(message, on_message)
+        return self._engine.request(message, on_message, fd)
 
     @property
     def worker_pid(self) -> int | None:

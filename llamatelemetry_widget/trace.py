@@ -19,7 +19,8 @@ import numpy as np
 from .analysis.attention import STATISTICS, Mask, Reduced, Scoring, name_head, replay, stages
 from .analysis.contributions import Contributions
 from .analysis.lens import Lens
-from .analysis.tokens import TOKEN_STATISTICS, divergence, token_statistics
+from .analysis.quality import compare_rows
+from .analysis.tokens import TOKEN_STATISTICS, token_statistics
 from .errors import CaptureUnavailable, LlamaTelemetryError
 
 if TYPE_CHECKING:
@@ -299,10 +300,11 @@ class Trace:
         for at in range(0, last, size):
             rows = slice(at, min(at + size, last))
             p, q = self._some_logits(rows), other._some_logits(rows)
-            for first in range(0, len(p), 64):  # in pieces that fit the cache better than 256 MB
-                part, to = slice(first, first + 64), slice(at + first + 1, at + min(first + 64, len(p)) + 1)
-                kl[to] = divergence(p[part], q[part])
-                same[to] = p[part].argmax(1) == q[part].argmax(1)
+            step = max(1, (1 << 17) // words)  # pieces that fit the cache
+            for first in range(0, len(p), step):
+                part, to = slice(first, first + step), slice(at + first + 1, at + min(first + step, len(p)) + 1)
+                found = compare_rows(p[part], q[part])
+                kl[to], same[to] = found.kl, found.same_top
         pieces = self.tokens if self.decoder is None else [display_token(piece) for piece in self.decoder[1]]
         frame: pd.DataFrame = pd.DataFrame({"token": pieces, "kl": kl, "same_top": pd.array(same, "boolean")})
         frame.loc[0, "same_top"] = pd.NA

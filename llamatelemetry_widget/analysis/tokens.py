@@ -5,44 +5,9 @@ In: logits of some rows, and the token that followed each. Out: one float32 valu
 
 from __future__ import annotations
 
-from typing import Any
-
 from .arrays import Array, float32, namespace
 
 TOKEN_STATISTICS = ("probability", "loss", "entropy", "rank")
-
-
-def divergence(logits: Array, other: Array) -> Array:
-    """Kullback-Leibler divergence of distributions, row by row.
-
-    Parameters
-    ----------
-    logits, other : float (rows, vocab)
-        Of the distributions P and Q.
-
-    Returns
-    -------
-    float32 (rows,)
-        D(P || Q) = sum of p ln(p / q), in nats: infinite where Q rules out what P does not.
-
-    References
-    ----------
-    Kullback, Leibler: On information and sufficiency, 1951.
-    """
-    xp = namespace(logits)
-    p, q = _log_softmax(xp, logits), _log_softmax(xp, other)
-    weights, nothing = xp.exp(p), xp.zeros_like(p)
-    # q - p - p d with d = ln(q / p): no term is negative, so that small divergences are not lost among large terms
-    d = xp.where(weights > 0, q, nothing) - xp.where(weights > 0, p, nothing)
-    close = xp.where(xp.abs(d) < 1, d, nothing)
-    far = xp.where(weights > 0, xp.exp(q) - weights - weights * d, xp.exp(q))
-    return xp.sum(xp.where(xp.abs(d) < 1, weights * (xp.expm1(close) - close), far), axis=-1)
-
-
-def _log_softmax(xp: Any, logits: Array) -> Array:
-    x = float32(logits)
-    x = x - xp.max(x, axis=-1, keepdims=True)
-    return x - xp.log(xp.sum(xp.exp(x), axis=-1, keepdims=True))
 
 
 def token_statistics(logits: Array, targets: Array) -> dict[str, Array]:

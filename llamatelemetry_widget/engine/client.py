@@ -84,7 +84,7 @@ class Engine:
         process = self._process
         return process.pid if process is not None and process.poll() is None else None
 
-    def request(self, message: Message, on_message: OnMessage | None = None) -> Message:
+    def request(self, message: Message, on_message: OnMessage | None = None, fd: int | None = None) -> Message:
         """Send one request and wait for its answer.
 
         Parameters
@@ -93,6 +93,8 @@ class Engine:
             With ``do``: what to do.
         on_message : callable, optional
             Called with each message before the last.
+        fd : int, optional
+            Descriptor of a `SharedBlock` that the worker is to see.
 
         Returns
         -------
@@ -116,10 +118,10 @@ class Engine:
             self._closing = False
             self._ensure()
             try:
-                return self._converse(message, on_message)
+                return self._converse(message, on_message, fd)
             except _WorkerLeft:  # it had just ended by itself, being idle
                 self._ensure()
-                return self._converse(message, on_message)
+                return self._converse(message, on_message, fd)
         finally:
             self._turn.release()
 
@@ -187,13 +189,13 @@ class Engine:
         except Disconnected:
             raise self._gone() from None
 
-    def _converse(self, message: Message, on_message: OnMessage | None) -> Message:
+    def _converse(self, message: Message, on_message: OnMessage | None, fd: int | None = None) -> Message:
         _refuse_stopped()
         self._run += 1
         try:
             if self._wire is None:
                 raise Disconnected
-            self._wire.send({**message, "run": self._run})
+            self._wire.send({**message, "run": self._run}, fd)
             while True:
                 answer = self._wait(self._run)
                 if answer["kind"] == "done":

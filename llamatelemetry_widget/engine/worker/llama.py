@@ -167,14 +167,15 @@ class Llama:
 
     # --------------------------------------------------------------- contexts
 
-    def context(self, settings: Settings) -> Context:
-        """A context with these settings, empty: the one there is where it fits, else a new one."""
+    def context(self, settings: Settings, clear: bool = True) -> Context:
+        """A context with these settings, the one there is where it fits, else a new one; without its tokens."""
         if self._context is not None and self._context.settings != settings:
             self._context.close()
             self._context = None
         if self._context is None:
             self._context = Context(self, settings, self._cancelled)
-        self._context.clear()
+        if clear:
+            self._context.clear()
         return self._context
 
     def close(self) -> None:

@@ -25,6 +25,7 @@ from .log import Log
 from .operators import GraphRun
 from .run import Run, template
 from .sampler import apply_chain
+from .score import Scorer
 from .vectors import Neighbours, fill_rows
 from .weights import project, tensor_stats, weight_error
 
@@ -47,6 +48,7 @@ class Worker:
         self._cancelled = -1  # the latest run that the kernel wants stopped
         self._llama: Llama | None = None
         self._neighbours: tuple[tuple[str, int], Neighbours] | None = None
+        self._scorer: Scorer | None = None
         self._log = Log()
 
     def serve(self) -> None:
@@ -196,6 +198,16 @@ class Worker:
 
     def _do_generate(self, request: Message, send: Any) -> None:
         Generate(self._model(), request, send, self._stopped)()
+
+    def _do_logits(self, request: Message, _send: Any) -> dict[str, Any]:
+        return self._scores().logits(request, SharedBlock(request["size"], request["fd"]))
+
+    def _do_compare(self, request: Message, _send: Any) -> dict[str, Any]:
+        return self._scores().compare(request, SharedBlock(request["size"], request["fd"]))
+
+    def _scores(self) -> Scorer:
+        self._scorer = self._scorer or Scorer(self._model())
+        return self._scorer
 
 
 def main(fd: int, idle_seconds: float) -> None:

@@ -1,0 +1,162 @@
+"""A study of quantized files: its figures against NumPy's in float64, its floor, stopping, going on, and what fails."""
+
+from __future__ import annotations
+
+import os
+import signal
+from itertools import pairwise
+
+import numpy as np
+import psutil
+import pytest
+
+import llamatelemetry_widget as lt
+from llamatelemetry_widget.engine import client
+from llamatelemetry_widget.studies import scoring
+from llamatelemetry_widget.studies.quantization import COLUMNS, QuantizationStudy
+
+TEXTS = {
+    "prose": "The quick brown fox jumps over the lazy dog, and then the token looks back at the first two words. " * 4,
+    "code": "def largest(values):\n    best = values[0]\n    for value in values:\n        best = max(best, value)\n"
+    * 3,
+}
+
+
+@pytest.fixture
+def study(zoo_models, tmp_path):
+    """Makes studies of files of the zoo, that keep their results in a folder of the test's own."""
+
+    def make(*names, **options):
+        files = [name if ":" in name else zoo_models / f"{name}.gguf" for name in names]
+        made = QuantizationStudy(files[0], files[1:], **{"text": TEXTS, "n_ctx": 64, "directory": tmp_path, **options})
+        made.events = []
+        made.subscribe(made.events.append)
+        return made
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def measured(zoo_models, tmp_path_factory):
+    files = [zoo_models / f"{name}.gguf" for name in ("llama", "llama-q4-0", "llama-q8-0", "llama")]
+    return QuantizationStudy(files[0], files[1:], TEXTS, n_ctx=64, directory=tmp_path_factory.mktemp("study")).run()
+
+
+def log_softmax(x):
+    x = x.astype(np.float64)
+    return x - np.log(np.exp(x - x.max(1, keepdims=True)).sum(1, keepdims=True)) - x.max(1, keepdims=True)
+
+
+def test_figures_are_those_of_numpy_in_float64(measured, zoo_models):
+    """Every token of every text is scored once, from those before it in its block."""
+    expected = []
+    names = ("llama", "llama-q4-0")
+    with lt.open_model(zoo_models / "llama.gguf") as base, lt.open_model(zoo_models / "llama-q4-0.gguf") as other:
+        for text in TEXTS.values():
+            ids = base.tokenize(text, add_special=False)
+            for at in range(0, len(ids) - 1, 63):  # this model wants its start token before every block
+                targets = ids[at + 1 : at + 64]
+                own = [base.info.bos_id, *ids[at : at + len(targets)]]
+                x, y = (log_softmax(model.trace(own, logits="all").logits)[1:] for model in (base, other))
+                kl, rows = (np.exp(x) * (x - y)).sum(1), np.arange(len(targets))
+                same = x.argmax(1) == y.argmax(1)
+                expected.append(np.stack([kl, x[rows, targets], y[rows, targets], same, targets]))
+    kl, p, q, same, targets = np.concatenate(expected, 1)
+    tokens = measured.tokens(names[1])
+    np.testing.assert_allclose(tokens.kl, kl, atol=2e-6)
+    np.testing.assert_allclose(tokens.base_probability, np.exp(p), rtol=1e-4)
+    np.testing.assert_allclose(tokens.probability, np.exp(q), rtol=1e-4)
+    assert tokens.same_top.tolist() == same.astype(bool).tolist() and tokens.id.tolist() == targets.tolist()
+    row = measured.results.iloc[0]
+    assert row.n_tokens == len(kl) and row.kl == pytest.approx(kl.mean(), abs=1e-6)
+    assert row.ppl_ratio == pytest.approx(np.exp((p - q).mean()), rel=1e-5)
+    assert row.kl_999 == pytest.approx(np.percentile(kl, 99.9), abs=1e-5)
+    assert measured.base_facts["perplexity"] == pytest.approx(np.exp(-p.mean()), rel=1e-5)
+
+
+def test_the_base_against_itself_is_exactly_zero(measured):
+    row = measured.results.iloc[2]
+    assert row.kl == row.kl_max == row.kl_error == row.rms_dp == 0
+    assert row.same_top == row.ppl_ratio == 1
+
+
+def test_tables_hang_together(measured):
+    results, blocks, texts = measured.results, measured.blocks, measured.texts
+    assert tuple(results.columns) == COLUMNS
+    assert results.name.tolist() == ["llama-q4-0", "llama-q8-0", "llama"] and set(results.status) == {"done"}
+    assert results.got.tolist() == ["30 Q4_0", "30 Q8_0", "30 F32"]
+    assert set(texts.text) == set(TEXTS) and len(texts) == 6
+    for name, row in results.set_index("name").iterrows():
+        own, parts = blocks[blocks.candidate == name], texts[texts.candidate == name]
+        assert own.n_tokens.sum() == parts.n_tokens.sum() == row.n_tokens
+        for table in (own, parts):
+            assert np.average(table.kl, weights=table.n_tokens) == pytest.approx(row.kl)
+    tokens = measured.tokens("llama-q8-0")
+    assert tokens.groupby("text", sort=False).position.apply(lambda p: p.tolist() == list(range(1, len(p) + 1))).all()
+    with pytest.raises(lt.LlamaTelemetryError, match="no candidate 'x': it has llama-q4-0"):
+        measured.tokens("x")
+
+
+def test_steps_of_a_block_give_what_one_step_gives(study, monkeypatch, tmp_path):
+    """A vocabulary so large that a block's logits do not fit at once. Kernels for few rows round otherwise."""
+    whole = study("llama", "gpt2", n_blocks=1).run()
+    monkeypatch.setattr(scoring, "_LEAST_ROWS", 24)
+    monkeypatch.setattr(scoring, "_STEP_BYTES", 1)
+    again = study("llama", "gpt2", n_blocks=1, directory=tmp_path / "other").run()
+    np.testing.assert_allclose(again.tokens("gpt2").kl, whole.tokens("gpt2").kl, rtol=5e-3)
+    assert again.results.n_tokens[0] == 2 * 63
+
+
+def test_a_study_goes_on_where_it_was_stopped(study, measured):
+    first = study("llama", "llama-q4-0", "llama-q8-0")
+    first.subscribe(lambda event: first.cancel() if event.done >= 4 else None)
+    with pytest.raises(lt.EngineCancelled):
+        first.run()
+    assert set(first.results.status) == {"cancelled"} and first.events[-1].kind == "cancelled"
+    assert 0 < first.results.n_tokens[0] < measured.results.n_tokens[0] and not first.running
+    second = study("llama", "llama-q4-0", "llama-q8-0").run()
+    done = [event.done for event in second.events if event.kind == "progress"]
+    assert done[0] > 4 and all(a < b for a, b in pairwise(done))
+    np.testing.assert_array_equal(second.results.kl, measured.results.kl[:2])
+    third = study("llama", "llama-q4-0").run()
+    assert not [event for event in third.events if event.kind == "progress"]  # all of it was known
+    other = study("llama", "llama-q4-0", n_ctx=32).run()
+    assert [event for event in other.events if event.kind == "progress"]  # another setting, nothing shared
+
+
+def test_a_candidate_that_dies_is_a_row_that_says_so(study, zoo_models):
+    own = study("llama", "llama-q4-0", "llama-q8-0")
+
+    def kill(event):
+        for engine in list(client._alive) if event.kind == "progress" else []:
+            if engine._load["path"].endswith("q4-0.gguf") and engine.pid:
+                os.kill(engine.pid, signal.SIGSEGV)
+
+    own.subscribe(kill)
+    results = own.run().results
+    assert results.status.tolist() == ["failed", "done"] and "died" in results.error[0]
+    assert "candidate" in {event.kind for event in own.events if event.candidate == "llama-q4-0"}
+
+
+def test_what_cannot_be_compared_is_a_row_or_an_error(study, zoo_models):
+    results = study("llama", "odd-tokens", "llama-q8-0", n_blocks=1).run().results
+    assert results.status.tolist() == ["failed", "done"] and "one vocabulary" in results.error[0]
+    with pytest.raises(lt.ModelNotFound):
+        study("llama", "not-there")
+    with pytest.raises(lt.LlamaTelemetryError, match="at least one candidate"):
+        study("llama")
+    with pytest.raises(lt.PromptTooLong, match="n_ctx 9999"):
+        study("llama", "llama-q8-0", n_ctx=9999).run()
+    with pytest.raises(lt.LlamaTelemetryError, match="has 1 tokens, 2 are the least"):
+        study("llama", "llama-q8-0", text="a").run()
+
+
+def test_no_worker_outlives_a_study(study):
+    before = {p.pid for p in psutil.Process().children(recursive=True)}
+    study("llama", "llama-q8-0", n_blocks=1).run()
+    assert {p.pid for p in psutil.Process().children(recursive=True)} <= before
+
+
+def test_the_texts_that_ship_are_read_by_default(zoo_models, tmp_path):
+    own = QuantizationStudy(zoo_models / "llama.gguf", [zoo_models / "llama-q8-0.gguf"], n_blocks=1, directory=tmp_path)
+    assert own.run().texts.text.tolist() == ["prose", "code"]
