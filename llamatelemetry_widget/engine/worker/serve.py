@@ -26,6 +26,7 @@ from .operators import GraphRun
 from .run import Run, template
 from .sampler import apply_chain
 from .score import Scorer
+from .speed import SpeedRun
 from .vectors import Neighbours, fill_rows
 from .weights import project, tensor_stats, weight_error
 
@@ -195,6 +196,9 @@ class Worker:
 
     def _do_chain(self, request: Message, _send: Any) -> dict[str, Any]:
         return apply_chain(self._model().n_vocab, request["sampler"], request["before"], request["logits"])
+
+    def _do_speed(self, request: Message, _send: Any) -> dict[str, Any]:
+        return SpeedRun(self._model(), request, self._stopped)()
 
     def _do_generate(self, request: Message, send: Any) -> None:
         Generate(self._model(), request, send, self._stopped)()
