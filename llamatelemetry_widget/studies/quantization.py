@@ -22,6 +22,7 @@ from ..model import Model, open_model
 from ..models.find import cache_folder
 from ..models.ggml_types import FILE_TYPES
 from ..trace import display_token
+from .recommend import Recommendation, recommend
 from .scoring import Source, Task, Workers, score
 from .store import Store
 from .windows import Block, Windows, cut, default_texts
@@ -466,6 +467,27 @@ class QuantizationStudy:
         columns = ["text", "block", "position", "id", "token", "base_probability", "probability", "kl", "same_top"]
         frame: pd.DataFrame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
         return frame
+
+    def recommend(
+        self, max_bytes: int | None = None, max_kl: float | None = None, min_speed: float | None = None
+    ) -> Recommendation:
+        """What to take, with its reasons, how sure that is, and what this study cannot say.
+
+        Parameters
+        ----------
+        max_bytes : int, optional
+            Of the file.
+        max_kl : float, optional
+            Mean KL divergence in nats per token; the smallest file that keeps it is then recommended.
+        min_speed : float, optional
+            Decoded tokens per second.
+
+        Raises
+        ------
+        LlamaTelemetryError
+            Nothing was measured yet, or speed is asked for where it is not comparable.
+        """
+        return recommend(self.base_facts, self.results, self.blocks, max_bytes, max_kl, min_speed)
 
     def _named(self, candidate: str) -> _Row:
         found = next((row for row in self._rows if row.name == candidate), None)

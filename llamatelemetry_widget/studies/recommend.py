@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -174,6 +174,16 @@ def share(value: float) -> str:
     return f"{100 * value:.1f}{_THIN}%" if math.isfinite(value) else "–"
 
 
+def short_names(names: Sequence[str]) -> list[str]:
+    """Names without the beginning that all have in common, up to a sign that parts words."""
+    files = [name for name in names if not name.startswith("kv:")]
+    common = files[0] if files else ""
+    while not all(name.startswith(common) for name in files):
+        common = common[:-1]
+    cut = 0 if len(files) < 2 else max(common.rfind(sign) for sign in ".- ") + 1
+    return [name if name.startswith("kv:") else name[cut:] for name in names]
+
+
 def measured(row: Row) -> str:
     """``KL 0.0031 ± 0.0004``."""
     spread = f" ± {number(row['kl_ci'])}" if math.isfinite(row["kl_ci"]) else ""
@@ -186,7 +196,8 @@ def measured(row: Row) -> str:
 def _words(
     base: Row, best: Row, kept: list[dict[str, Any]], tied: list[dict[str, Any]], lead: str, by_kl: bool
 ) -> tuple[str, str]:
-    own = best["name"] == base.get("made_from")
+    most = str(best.get("got") or "").split(",")[0].split(" ")[-1]  # the type of most of the file's tensors
+    own = bool(base.get("made_from")) and base["made_from"] in (best["name"], most)
     headline = f"Keep {best['name']}, the type this model already has." if own else f"Take {best['name']}."
     begin = f"{lead[:1].upper()}{lead[1:]} it is" if lead else "It is"
     if by_kl:

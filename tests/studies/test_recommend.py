@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from llamatelemetry_widget.errors import LlamaTelemetryError
-from llamatelemetry_widget.studies.recommend import number, overlaps, recommend, share, size
+from llamatelemetry_widget.studies.recommend import number, overlaps, recommend, share, short_names, size
 
 BASE = {
     "name": "SmolLM2 F32",
@@ -125,6 +125,9 @@ def test_the_type_that_the_model_already_has():
     results = rows(Q4_K_M={"name": "Q4_1", "kl": 0.0031, "kl_ci": 0.0004})
     found = recommend(BASE | {"made_from": "Q4_1"}, results, blocks(Q4_1=0.0031), max_bytes=110_000_000)
     assert found.headline == "Keep Q4_1, the type this model already has."
+    file = rows(Q8_0={"name": "my.file", "kind": "file", "got": "210 Q4_1, 1 Q8_0"})
+    assert recommend(BASE | {"made_from": "Q4_1"}, file, blocks()).headline.startswith("Keep my.file, the type")
+    assert recommend(BASE | {"made_from": None}, file, blocks()).headline == "Take my.file."
 
 
 def test_near_the_base_kl_no_longer_separates():
@@ -214,5 +217,7 @@ def test_how_numbers_are_written():
     assert size(98_400_000) == "98.4\u202fMB" and size(540_000_000) == "540\u202fMB" and size(12) == "12\u202fB"
     assert number(0.00414) == "0.0041" and number(0) == "0" and number(2e-6) == "2.0e-06" and number(NAN) == "–"
     assert number(1.5) == "1.500" and share(0.976) == "97.6\u202f%" and share(NAN) == "–"
+    assert short_names(["m-1.Q8_0", "m-1.Q4_K_M", "kv:q8_0"]) == ["Q8_0", "Q4_K_M", "kv:q8_0"]
+    assert short_names(["m.Q8_0"]) == ["m.Q8_0"] and short_names(["Q4_0", "Q4_K"]) == ["Q4_0", "Q4_K"]
     assert overlaps({"kl": 1.0, "kl_ci": 0.3}, {"kl": 1.5, "kl_ci": 0.3})
     assert not overlaps({"kl": 1.0, "kl_ci": 0.2}, {"kl": 1.5, "kl_ci": 0.2})
