@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .settings import config
     from .studies.quantization import QuantizationStudy, StudyEvent
     from .studies.quantize import quantize
+    from .telemetry.doctor import doctor
     from .telemetry.gpu import GpuTelemetry
     from .telemetry.samples import Sample
     from .telemetry.server import Telemetry
@@ -73,6 +74,7 @@ _HOMES = {
     "GpuTelemetry": "telemetry.gpu",
     "Sample": "telemetry.samples",
     "Telemetry": "telemetry.server",
+    "doctor": "telemetry.doctor",
     "decode_thumbnail": "analysis.attention",
     "link": "widgets.links",
     "quantize": "studies.quantize",
@@ -136,6 +138,7 @@ __all__ = [
     "attention_graph",
     "config",
     "decode_thumbnail",
+    "doctor",
     "graph_of",
     "link",
     "list_models",

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 NAME = "llamatelemetry"
 VIEWS = ("attention", "layers", "tokens")
-COMMANDS = ("models", "open", "architecture", "embeddings", "close", "help")
+COMMANDS = ("models", "open", "architecture", "embeddings", "doctor", "close", "help")
 FLASH = ("auto", "on", "off")
 INTO = "_trace"
 _QUICK_SECONDS = 0.3  # a run this short shows its result at once, without a widget that fills in
@@ -43,6 +43,7 @@ HELP = f"""\
 %{NAME} open NAME       open a model: a path, a name of the table, hf:owner/repo[/file], ollama:name[:tag]
 %{NAME} architecture [NAME]    every tensor and every byte of a model; without NAME of the default one
 %{NAME} embeddings [NAME]    the whole vocabulary of a model as a space to fly through
+%{NAME} doctor          what works here and what does not, with the command that mends it
 %{NAME} close [NAME]    end the worker of a model, or of all
 %{NAME} help            this text
 
@@ -184,6 +185,12 @@ class Magics:
         from .widgets.embedding_space import EmbeddingSpace3D
 
         return EmbeddingSpace3D(self._model(name))
+
+    def _doctor(self, name: str | None) -> Any:
+        from .telemetry.doctor import doctor
+
+        self._no_more("doctor", name)
+        return doctor()
 
     def _close(self, name: str | None) -> None:
         if name is not None and name not in self._opened:

@@ -11,6 +11,8 @@ from typing import Any
 
 #: ``static`` or ``widget`` decides what a display holds, whatever the host.
 DISPLAY = "LLAMATELEMETRY_DISPLAY"
+#: Set in every session of Kaggle.
+KAGGLE = ("KAGGLE_KERNEL_RUN_TYPE", "KAGGLE_URL_BASE")
 
 
 def shell() -> Any:
@@ -43,9 +45,39 @@ def why_static() -> str:
     choice = os.environ.get(DISPLAY, "")
     if choice == "static":
         return f"A picture, because {DISPLAY} is static; to_html writes an interactive page."
-    if choice != "widget" and any(name in os.environ for name in ("KAGGLE_KERNEL_RUN_TYPE", "KAGGLE_URL_BASE")):
+    if choice != "widget" and any(name in os.environ for name in KAGGLE):
         return (
             "A picture, because Kaggle's page cannot load widgets that are installed in the session; "
             "to_html writes an interactive page."
         )
     return ""
+
+
+def host() -> str:
+    """What this code runs in: ``"JupyterLab"``, ``"Notebook"``, ``"Jupyter"`` (which of the two is not told),
+    ``"VS Code"``, ``"Colab"``, ``"Kaggle"``, ``"marimo"``, ``"IPython"`` or ``"Python"``.
+    """
+    marimo = sys.modules.get("marimo")
+    if any(name in os.environ for name in KAGGLE):
+        return "Kaggle"
+    if "google.colab" in sys.modules:
+        return "Colab"
+    if marimo is not None and marimo.running_in_notebook():
+        return "marimo"
+    if not hasattr(shell(), "kernel"):
+        return "Python" if shell() is None else "IPython"
+    if "VSCODE_PID" in os.environ:
+        return "VS Code"
+    return _server()
+
+
+def _server() -> str:
+    """Which Jupyter server started this kernel, by its command line."""
+    import psutil
+
+    try:
+        words = [os.path.basename(word) for one in psutil.Process().parents()[:2] for word in one.cmdline()[:3]]
+    except psutil.Error:
+        words = []
+    named = {"JupyterLab": ("jupyter-lab", "jupyterlab"), "Notebook": ("jupyter-notebook", "notebook")}
+    return next((title for title, own in named.items() if set(own) & set(words)), "Jupyter")

@@ -28,6 +28,8 @@ ALLOWED = (
     # Its settings registry emits a change of a plugin that has not loaded yet (notebook_core, in `emit` of `load`).
     r"^error: Cannot read properties of undefined \(reading 'schema'\)$",
 )
+#: pythreejs, for which an export writes, brings extensions made for older JupyterLabs, which warn of that.
+PYTHREEJS = r"\(/lab/extensions/(jupyterlab-datawidgets|jupyter-threejs)/"
 
 LOCAL = {"127.0.0.1", "localhost", "", "blob", "data"}
 
@@ -36,7 +38,7 @@ class Record:
     """Console messages, page errors and requests of a browser context."""
 
     def __init__(self, context: BrowserContext, allowed: tuple[str, ...] = ()) -> None:
-        self.allowed = allowed
+        self.allowed = (*allowed, PYTHREEJS)
         self.messages: list[str] = []
         self.foreign: list[str] = []
         context.on("console", self._console)

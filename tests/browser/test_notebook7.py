@@ -41,6 +41,10 @@ def test_magic_hover_click(opened, pictures):
     grid.photograph(pictures / "notebook7-light.png")
 
 
+def test_the_host_is_known(opened):
+    assert opened.kernel.value("__import__('llamatelemetry_widget.widgets.hosts', fromlist=['host']).host()") == "Notebook"
+
+
 def test_dark_theme(opened, pictures):
     grid = opened.grid()
     opened.menu("Settings", "Theme", "JupyterLab Dark")

@@ -110,7 +110,7 @@ class Llama:
             "adds_eos": bool(L.llama_vocab_get_add_eos(self.vocab)),
             "llama_cpp_python": llama_cpp.__version__,
             "system": bytes(L.llama_print_system_info()).decode(),
-            "device": ", ".join(_device_name(d) for d in self.devices) or _default_device(),
+            "device": ", ".join(device_name(d) for d in self.devices) or _default_device(),
         }
 
     def allocated(self) -> list[list[Any]]:
@@ -349,20 +349,23 @@ def _named_devices(names: Sequence[str]) -> list[int]:
     for name in names:
         device = by_name(name.encode())
         if not device:
-            raise BackendMissing(f"llama.cpp has no device {name!r}; it has {', '.join(_all_devices())}")
+            there = ", ".join(map(device_name, all_devices()))
+            raise BackendMissing(f"llama.cpp has no device {name!r}; it has {there}")
         found.append(device)
     return found
 
 
-def _all_devices() -> list[str]:
+def all_devices() -> list[int]:
+    """Every device that ggml found."""
     main = ggml.library("ggml")
     main.ggml_backend_dev_count.restype = C.c_size_t
     get = main.ggml_backend_dev_get
     get.restype, get.argtypes = C.c_void_p, [C.c_size_t]
-    return [_device_name(get(i)) for i in range(main.ggml_backend_dev_count())]
+    return [get(i) for i in range(main.ggml_backend_dev_count())]
 
 
-def _device_name(device: int) -> str:
+def device_name(device: int) -> str:
+    """What ggml calls it, e.g. ``"CUDA0"``."""
     name = ggml.BASE.ggml_backend_dev_name
     name.restype, name.argtypes = C.c_char_p, [C.c_void_p]
     return bytes(name(device)).decode()
@@ -371,7 +374,7 @@ def _device_name(device: int) -> str:
 def _default_device() -> str:
     """The first accelerator where the library offloads by default, else the CPU."""
     if L.llama_supports_gpu_offload():
-        others = [name for name in _all_devices() if not name.startswith(("CPU", "BLAS", "RPC"))]
+        others = [name for name in map(device_name, all_devices()) if not name.startswith(("CPU", "BLAS", "RPC"))]
         if others:
             return others[0]
     return "CPU"
