@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 NAME = "llamatelemetry"
 VIEWS = ("attention", "layers", "tokens")
-COMMANDS = ("models", "open", "architecture", "embeddings", "doctor", "close", "help")
+COMMANDS = ("models", "open", "architecture", "embeddings", "quantize", "doctor", "close", "help")
 FLASH = ("auto", "on", "off")
 INTO = "_trace"
 _QUICK_SECONDS = 0.3  # a run this short shows its result at once, without a widget that fills in
@@ -43,6 +43,7 @@ HELP = f"""\
 %{NAME} open NAME       open a model: a path, a name of the table, hf:owner/repo[/file], ollama:name[:tag]
 %{NAME} architecture [NAME]    every tensor and every byte of a model; without NAME of the default one
 %{NAME} embeddings [NAME]    the whole vocabulary of a model as a space to fly through
+%{NAME} quantize TYPE [NAME] [--out FILE] [--imatrix FILE]    a smaller file of a model, by llama.cpp's quantizer
 %{NAME} doctor          what works here and what does not, with the command that mends it
 %{NAME} close [NAME]    end the worker of a model, or of all
 %{NAME} help            this text
@@ -81,6 +82,15 @@ def _line_options() -> argparse.ArgumentParser:
     options = _Options(prog=f"%{NAME}")
     options.add_argument("command", nargs="?", default="help")
     options.add_argument("name", nargs="?")
+    return options
+
+
+def _quantize_options() -> argparse.ArgumentParser:
+    options = _Options(prog=f"%{NAME} quantize")
+    options.add_argument("type", metavar="TYPE")
+    options.add_argument("name", nargs="?")
+    options.add_argument("--out")
+    options.add_argument("--imatrix")
     return options
 
 
@@ -148,7 +158,10 @@ class Magics:
 
     def line(self, line: str) -> Any:
         """`%llamatelemetry`: list, open, show and close models."""
-        arguments = _line_options().parse_args(_words(line))
+        words = _words(line)
+        if words[:1] == ["quantize"]:
+            return self._short_errors(self._quantize, _quantize_options().parse_args(words[1:]))
+        arguments = _line_options().parse_args(words)
         _known(arguments.command, COMMANDS, "command")
         return self._short_errors(getattr(self, f"_{arguments.command}"), arguments.name)
 
@@ -191,6 +204,26 @@ class Magics:
 
         self._no_more("doctor", name)
         return doctor()
+
+    def _quantize(self, arguments: argparse.Namespace) -> Model:
+        """The new file, opened; what its tensors got is said, as it is not always what was asked for."""
+        from .engine.running import ProgressBar
+        from .studies.quantize import quantize
+
+        bar = ProgressBar()
+        try:
+            made = quantize(
+                self._model(arguments.name),
+                arguments.type,
+                arguments.out,
+                arguments.imatrix,
+                progress=lambda done, total: bar.show(done, total, "tensor"),
+            )
+        finally:
+            bar.close()
+        got = ", ".join(f"{count} {kind}" for kind, count in made.info.quant_type_counts.items())
+        print(f"{made.info.n_bytes / 1e6:.1f} MB, {made.info.bits_per_weight:.2f} bits per weight, tensors: {got}")
+        return made
 
     def _close(self, name: str | None) -> None:
         if name is not None and name not in self._opened:
@@ -346,6 +379,8 @@ class Magics:
                 return list(COMMANDS)
             if before in (["open"], ["architecture"], ["embeddings"]):
                 return _model_names()
+            if before[0] == "quantize":
+                return self._quantize_choices(before)
             return list(self._opened) if before == ["close"] else []
         if last == "--model":
             return _model_names()
@@ -354,6 +389,15 @@ class Magics:
             return values[last]
         options = [word for word in ("--model", *values) if word not in before]
         return options if before else [*VIEWS, *options]
+
+    @staticmethod
+    def _quantize_choices(before: list[str]) -> list[str]:
+        from .engine.quantize import QUANT_TYPES
+
+        options = [word for word in ("--out", "--imatrix") if word not in before]
+        if before[-1] in ("--out", "--imatrix"):
+            return []
+        return list(QUANT_TYPES) if len(before) == 1 else [*(_model_names() if len(before) == 2 else []), *options]
 
     def close(self) -> None:
         """End the workers of the models that were opened here."""

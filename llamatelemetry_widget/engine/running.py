@@ -79,8 +79,8 @@ class RunningTrace:
         try:
             while self._thread.is_alive():
                 self._thread.join(0.1)
-                if bar is not None:
-                    bar.show(self.latest)
+                if bar is not None and (latest := self.latest) is not None:
+                    bar.show(latest.done, latest.total, "layer" if latest.kind == "layer" else "token")
         except KeyboardInterrupt:
             self._stop.set()
             self._thread.join(10)
@@ -129,12 +129,11 @@ class ProgressBar:
         self._bar: Any = None
         self._line = False
 
-    def show(self, event: TraceEvent | None) -> None:
-        """Draw the latest event."""
-        if event is None or not event.total or time.monotonic() - self._began < self.AFTER_SECONDS:
+    def show(self, done: int, total: int, unit: str) -> None:
+        """Draw how many of all units are done."""
+        if not total or time.monotonic() - self._began < self.AFTER_SECONDS:
             return
-        unit = "layer" if event.kind == "layer" else "token"
-        fraction, text = event.done / event.total, f"{unit} {event.done} of {event.total}"
+        fraction, text = done / total, f"{unit} {done} of {total}"
         if self._bar is None and not self._line:
             self._open()
         if self._bar is not None:

@@ -118,6 +118,8 @@ def test_layers_draws_the_lens(shell):
         ("%llamatelemetry architecture a b", "unrecognized arguments: b"),
         ("%llamatelemetry close nothing", "'nothing' was not opened here"),
         ("%llamatelemetry open a b", "unrecognized arguments: b"),
+        ("%llamatelemetry quantize", "the following arguments are required: TYPE"),
+        ("%llamatelemetry quantize Q8_0 a b", "unrecognized arguments: b"),
     ],
 )
 def test_a_mistake_is_one_line(shell, capsys, line, words):
@@ -247,6 +249,15 @@ def test_the_vocabulary_of_a_model_is_shown_as_a_space(shell, zoo_models):
     named.close()
 
 
+def test_a_model_is_quantized_and_what_it_got_is_said(shell, capsys, zoo_models, tmp_path):
+    out = tmp_path / "small.gguf"
+    made = run(shell, f"%llamatelemetry quantize Q4_K_M '{zoo_models / 'llama.gguf'}' --out '{out}'").result
+    assert isinstance(made, lt.Model) and made.info.path == out
+    assert "MB, 6.31 bits per weight" in (said := capsys.readouterr().out) and "25 Q5_0, 9 F32, 5 Q8_0" in said
+    refused = run(shell, f"%llamatelemetry quantize Q4 '{zoo_models / 'llama.gguf'}'")
+    assert "no quant type 'Q4'" in str(refused.error_in_exec)
+
+
 # ----------------------------------------------------------------- completion
 
 
@@ -258,6 +269,9 @@ def test_the_vocabulary_of_a_model_is_shown_as_a_space(shell, zoo_models):
         ("%llamatelemetry open smo", {"smollm2"}),
         ("%llamatelemetry architecture smo", {"smollm2"}),
         ("%llamatelemetry embeddings smo", {"smollm2"}),
+        ("%llamatelemetry quantize Q4_K", {"Q4_K_M", "Q4_K_S"}),
+        ("%llamatelemetry quantize Q4_K_M smo", {"smollm2"}),
+        ("%llamatelemetry quantize Q4_K_M smollm2 --", {"--out", "--imatrix"}),
         ("%%llamatelemetry a", {"attention"}),
         ("%%llamatelemetry --", {"--model", "--layers", "--flash", "--predict", "--into"}),
         ("%%llamatelemetry --model smo", {"smollm2"}),
