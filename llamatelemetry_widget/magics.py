@@ -22,22 +22,26 @@ from .errors import LlamaTelemetryError, ModelNotFound
 
 if TYPE_CHECKING:
     from .engine.running import RunningTrace
-    from .model import Model
+    from .model import Model, Prompt
     from .trace import Trace
     from .widgets.attention_grid import AttentionGrid
 
 NAME = "llamatelemetry"
-VIEWS = ("attention", "layers", "tokens")
+VIEWS = ("attention", "layers", "tokens", "generate")
 COMMANDS = ("models", "open", "architecture", "embeddings", "quantize", "doctor", "close", "help")
 FLASH = ("auto", "on", "off")
 INTO = "_trace"
+_WRITTEN = 64  # tokens, where `generate` is not told how many
 _QUICK_SECONDS = 0.3  # a run this short shows its result at once, without a widget that fills in
 
 HELP = f"""\
-%%{NAME} [attention|layers|tokens] [--model NAME] [--layers all|0-5,8] [--flash auto|on|off] [--predict N] [--into NAME]
+%%{NAME} [attention|layers|tokens|generate] [--model NAME] [--layers all|0-5,8] [--flash auto|on|off]
+                 [--predict N] [--temperature T] [--seed N] [--chat] [--into NAME]
     The cell is the prompt, byte for byte. Draws the attention of every head, or (layers) what the model would say
     after each layer; the trace is kept as {INTO} or NAME. Or (tokens) its next token and what samplers leave of it.
-    --predict N: the model then writes N tokens, always the likeliest, and the picture grows with them.
+    --predict N: the model then writes N tokens and the picture grows with them; --temperature T, --seed N: sampled,
+    else always the likeliest. Or (generate) 64 tokens where no N is given, with the text and what it took in words.
+    --chat: the cell is what a user says, in the model's own chat template.
     Without --model: the model opened last, else $LLAMATELEMETRY_MODEL, else the smallest installed of the catalogue.
 %{NAME} models          every model that is found on this machine
 %{NAME} open NAME       open a model: a path, a name of the table, hf:owner/repo[/file], ollama:name[:tag]
@@ -74,6 +78,9 @@ def _cell_options() -> argparse.ArgumentParser:
     options.add_argument("--layers", type=_layers, default="all")
     options.add_argument("--flash", choices=FLASH, default=FLASH[0])
     options.add_argument("--predict", type=_count, default=0)
+    options.add_argument("--temperature", type=_temperature, default=0.0)
+    options.add_argument("--seed", type=_seed, default=0)
+    options.add_argument("--chat", action="store_true")
     options.add_argument("--into", type=_variable, default=INTO)
     return options
 
@@ -112,6 +119,18 @@ def _layers(text: str) -> str | list[int]:
 def _count(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of tokens: write 1 or more")
+    return int(text)
+
+
+def _temperature(text: str) -> float:
+    if not re.fullmatch(r"\d+(\.\d*)?|\.\d+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no temperature: write 0 (the likeliest) or more, like 0.8")
+    return float(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is no seed: write 0 or more")
     return int(text)
 
 
@@ -199,12 +218,6 @@ class Magics:
 
         return EmbeddingSpace3D(self._model(name))
 
-    def _doctor(self, name: str | None) -> Any:
-        from .telemetry.doctor import doctor
-
-        self._no_more("doctor", name)
-        return doctor()
-
     def _quantize(self, arguments: argparse.Namespace) -> Model:
         """The new file, opened; what its tensors got is said, as it is not always what was asked for."""
         from .engine.running import ProgressBar
@@ -224,6 +237,12 @@ class Magics:
         got = ", ".join(f"{count} {kind}" for kind, count in made.info.quant_type_counts.items())
         print(f"{made.info.n_bytes / 1e6:.1f} MB, {made.info.bits_per_weight:.2f} bits per weight, tensors: {got}")
         return made
+
+    def _doctor(self, name: str | None) -> Any:
+        from .telemetry.doctor import doctor
+
+        self._no_more("doctor", name)
+        return doctor()
 
     def _close(self, name: str | None) -> None:
         if name is not None and name not in self._opened:
@@ -245,12 +264,15 @@ class Magics:
     def _draw(self, arguments: argparse.Namespace, prompt: str) -> Any:
         if not prompt:
             raise _usage_error("the cell is empty: write the prompt below the magic")
+        asked: Prompt = [{"role": "user", "content": prompt}] if arguments.chat else prompt
         if arguments.view == "tokens":
-            return self._explore(arguments, prompt)
-        running = self._run(arguments, prompt)
+            return self._explore(arguments, asked)
+        if arguments.view == "generate":
+            arguments.predict = arguments.predict or _WRITTEN
+        running = self._run(arguments, asked)
         grid = None
         try:
-            grid = self._show_live(running) if arguments.view == VIEWS[0] else None
+            grid = self._show_live(running) if arguments.view in ("attention", "generate") else None
             trace = running.result(progress=grid is None)
         except KeyboardInterrupt:  # wherever it lands, the run ends and says so
             running.cancel()
@@ -263,15 +285,18 @@ class Magics:
         shell = self._shell()
         if shell is not None:
             shell.user_ns[arguments.into] = trace
+        if arguments.view == "generate":
+            print(_account(running))
         return self._widget(arguments.view, trace, grid)
 
-    def _explore(self, arguments: argparse.Namespace, prompt: str) -> Any:
+    def _explore(self, arguments: argparse.Namespace, prompt: Prompt) -> Any:
         """The next token of a prompt, and what is written where tokens are to be predicted."""
         from .widgets.token_explorer import TokenExplorer
 
-        explorer = TokenExplorer(self._model(arguments.model), prompt)
+        warm = {"temperature": arguments.temperature} if arguments.temperature else {}
+        explorer = TokenExplorer(self._model(arguments.model), prompt, seed=arguments.seed, **warm)
         if arguments.predict:
-            explorer.greedy(arguments.predict)
+            (explorer.sample if warm else explorer.greedy)(arguments.predict)
         shell = self._shell()
         if shell is not None and arguments.into != INTO:
             shell.user_ns[arguments.into] = explorer
@@ -289,11 +314,13 @@ class Magics:
         grid = grid or AttentionGrid(trace)
         return grid if len(trace.parts) < 2 and not trace.experts else TraceViews(trace, grid)
 
-    def _run(self, arguments: argparse.Namespace, prompt: str) -> RunningTrace:
+    def _run(self, arguments: argparse.Namespace, prompt: Prompt) -> RunningTrace:
         """The run of a cell's prompt, and of what the model is to write after it."""
         model = self._model(arguments.model)
         if arguments.predict:
-            return model.generate(prompt, arguments.predict, layers=arguments.layers, flash_attention=arguments.flash)
+            how = {"temperature": arguments.temperature, "seed": arguments.seed}
+            capture = {"layers": arguments.layers, "flash_attention": arguments.flash}
+            return model.generate(prompt, arguments.predict, **how, **capture)
         return model.start_trace(prompt, arguments.layers, flash_attention=arguments.flash)
 
     def _show_live(self, running: RunningTrace) -> Any:
@@ -385,9 +412,10 @@ class Magics:
         if last == "--model":
             return _model_names()
         values = {"--flash": list(FLASH), "--layers": ["all"], "--predict": ["16", "64"], "--into": [INTO]}
+        values |= {"--temperature": ["0.8"], "--seed": ["0"]}
         if last in values:
             return values[last]
-        options = [word for word in ("--model", *values) if word not in before]
+        options = [word for word in ("--model", *values, "--chat") if word not in before]
         return options if before else [*VIEWS, *options]
 
     @staticmethod
@@ -431,6 +459,18 @@ def _default_name() -> str:
             "or pip install 'llamatelemetry-widget[demo]' for a small one"
         )
     return catalogue[0]
+
+
+def _account(written: Any) -> str:
+    """What a model wrote, and what that took, in words."""
+    spent, count = written.telemetry, len(written.tokens)
+    speed = spent.get("decode_tokens_per_second")
+    ends = {"length": "ends after as many as were asked for", "stop": "ended by the model", "cancelled": "stopped"}
+    facts = [f"{count} token{'' if count == 1 else 's'}"]
+    if "first_token_seconds" in spent:
+        facts.append(f"first after {spent['first_token_seconds']:.2f} s")
+    facts += [f"then {speed:.1f} tokens/s, with capture"] if speed else []
+    return f"{written.text}\n\n{' · '.join([*facts, ends[written.finish_reason]])}"
 
 
 def _ends_within(seconds: float, running: RunningTrace) -> bool:

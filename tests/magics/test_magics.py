@@ -36,6 +36,28 @@ def test_predict_goes_on_with_the_text(shell):
     assert trace.attention(0, 0).shape == (len(trace.tokens),) * 2
 
 
+def test_generate_writes_and_says_what_it_took(shell, capsys):
+    cell = f"%%llamatelemetry generate --predict 5 --temperature 0.8 --seed 3 --into t\n{LAMP}"
+    grid = run(shell, cell).result
+    said, trace = capsys.readouterr().out, shell.user_ns["t"]
+    assert isinstance(grid, lt.AttentionGrid) and len(trace.generation) == 5
+    written = b"".join(trace.token_bytes[-5:]).decode()
+    assert said.startswith(f"{written}\n\n5 tokens · first after ")
+    assert "tokens/s, with capture · ends after as many as were asked for" in said
+    other = run(shell, cell.replace("seed 3", "seed 4").replace(" t\n", " u\n"))
+    assert other.success and shell.user_ns["u"].token_ids.tolist() != trace.token_ids.tolist()
+
+
+def test_chat_is_the_model_s_own_template(shell):
+    run(shell, "%%llamatelemetry layers --chat --into t\nHello")
+    model = next(iter(shell.magics_manager.magics["cell"]["llamatelemetry"].__self__._opened.values()))
+    assert shell.user_ns["t"].text == model.chat([{"role": "user", "content": "Hello"}])
+    explorer = run(shell, "%%llamatelemetry tokens --chat --temperature 0.7 --predict 2\nHello").result
+    assert explorer.facts["ids"] == shell.user_ns["t"].token_ids.tolist()
+    assert explorer.temperature == 0.7 and set(explorer.tokens.how) == {"sampled"}
+    assert "chat template" in explorer.facts["added"]
+
+
 PROMPTS = [
     "no newline at the end",
     "one newline at the end\n",
@@ -106,6 +128,9 @@ def test_layers_draws_the_lens(shell):
         ("%%llamatelemetry --layers 5-2\nx", "'5-2' is no range"),
         ("%%llamatelemetry --flash maybe\nx", "--flash: invalid choice: 'maybe'"),
         ("%%llamatelemetry --predict some\nx", "--predict: 'some' is no number of tokens"),
+        ("%%llamatelemetry --temperature -1\nx", "--temperature"),
+        ("%%llamatelemetry --temperature warm\nx", "'warm' is no temperature"),
+        ("%%llamatelemetry --seed x\nx", "'x' is no seed"),
         ("%%llamatelemetry --into 1x\nx", "'1x' is no name of a variable"),
         ("%%llamatelemetry --into class\nx", "'class' is no name of a variable"),
         ("%%llamatelemetry --nonsense\nx", "--nonsense"),
@@ -273,7 +298,7 @@ def test_a_model_is_quantized_and_what_it_got_is_said(shell, capsys, zoo_models,
         ("%llamatelemetry quantize Q4_K_M smo", {"smollm2"}),
         ("%llamatelemetry quantize Q4_K_M smollm2 --", {"--out", "--imatrix"}),
         ("%%llamatelemetry a", {"attention"}),
-        ("%%llamatelemetry --", {"--model", "--layers", "--flash", "--predict", "--into"}),
+        ("%%llamatelemetry --", {"--model", "--layers", "--flash", "--predict", "--temperature", "--chat", "--into"}),
         ("%%llamatelemetry --model smo", {"smollm2"}),
         ("%%llamatelemetry attention --flash o", {"on", "off"}),
         ("%%llamatelemetry --model smollm2 --l", {"--layers"}),
