@@ -20,9 +20,9 @@ def at_once(monkeypatch):
 def test_a_notebook_gets_a_bar_and_it_is_closed(at_once, monkeypatch):
     monkeypatch.setattr(running, "_in_notebook", lambda: True)
     bar = ProgressBar()
-    bar.show(TraceEvent("progress", 256, 512))
+    bar.show(256, 512, "token")
     assert (bar._bar.value, bar._bar.description) == (0.5, "token 256 of 512")
-    bar.show(TraceEvent("layer", 3, 30))
+    bar.show(3, 30, "layer")
     assert bar._bar.description == "layer 3 of 30"
     bar.close()
     assert bar._bar.comm is None
@@ -35,7 +35,7 @@ def test_a_terminal_gets_a_line_that_is_wiped(at_once, monkeypatch):
 
     monkeypatch.setattr(sys, "stderr", Terminal())
     bar = ProgressBar()
-    bar.show(TraceEvent("progress", 1, 4))
+    bar.show(1, 4, "token")
     bar.close()
     assert "token 1 of 4" in sys.stderr.getvalue() and sys.stderr.getvalue().endswith("\r")
 
@@ -43,7 +43,7 @@ def test_a_terminal_gets_a_line_that_is_wiped(at_once, monkeypatch):
 def test_a_short_run_shows_nothing(monkeypatch):
     monkeypatch.setattr(running, "_in_notebook", lambda: True)
     bar = ProgressBar()
-    bar.show(TraceEvent("progress", 1, 4))
+    bar.show(1, 4, "token")
     bar.close()
     assert bar._bar is None
 
