@@ -27,6 +27,7 @@ MODULES = (
     "architecture",
     "long",
     "embedding",
+    "space",
 )
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
