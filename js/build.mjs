@@ -18,6 +18,7 @@ const BUDGET = {
   head_comparison: 100_000,
   layer_lens: 90_000,
   token_explorer: 80_000,
+  tour: 60_000,
 };
 
 /** Imports of .css give the minified text: the view puts it into its own root, so nothing leaks to the page. */

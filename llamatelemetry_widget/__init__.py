@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from .widgets.layer_lens import LayerLens
     from .widgets.links import link
     from .widgets.token_explorer import TokenExplorer
+    from .widgets.tour import Tour
     from .widgets.trace_views import TraceViews
     from .widgets.workspace import Workspace
 
@@ -69,6 +70,7 @@ _HOMES = {
     "HeadComparison": "widgets.head_comparison",
     "LayerLens": "widgets.layer_lens",
     "TokenExplorer": "widgets.token_explorer",
+    "Tour": "widgets.tour",
     "TraceViews": "widgets.trace_views",
     "Workspace": "widgets.workspace",
     "GpuTelemetry": "telemetry.gpu",
@@ -132,6 +134,7 @@ __all__ = [
     "Telemetry",
     "TokenExplorer",
     "StudyEvent",
+    "Tour",
     "Trace",
     "TraceViews",
     "Workspace",

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 _POOLING = {1: "mean", 2: "first", 3: "last"}  # llama.cpp's pooling types
 Prompt = str | bytes | Sequence[int] | Sequence[Mapping[str, str]]
+Pick = tuple[str, int, int]
 What = Literal["attention", "hidden", "outputs", "experts"]
 EVERYTHING: tuple[What, ...] = ("attention", "hidden", "outputs", "experts")
 _UNITS = {"kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
@@ -512,6 +513,17 @@ class Model:
         )
         facts = {"model": self.info.name, "quant_type": self.info.quant_type, "repeats": int(repeats)}
         return operator_graph(answer, {**facts, "device": self._engine.facts["device"]})
+
+    def _values(
+        self, ids: Sequence[int], decoder_ids: Sequence[int], picks: Sequence[Pick]
+    ) -> list[tuple[Array, Array]]:
+        """What operations of `graph` gave for the last token, and their parameters (int32).
+
+        A pick is a part, an index of that graph, and the axis (ggml's order) along which the last slice is read.
+        """
+        asked = {"do": "values", "ids": list(ids), "decoder_ids": list(decoder_ids), "picks": [list(p) for p in picks]}
+        answer = self._request({**asked, "flash_attention": "auto", "kv_type": "f16"})
+        return [(answer[f"values_{at}"], answer[f"params_{at}"]) for at in range(len(picks))]
 
     @cached_property
     def token_list(self) -> tuple[list[bytes], list[str]]:

@@ -16,6 +16,7 @@ from ..cpu import usable_threads
 from . import ggml
 from .graph import Node
 from .llama import Context, Llama, Settings
+from .taps import Tap
 
 FUSED = {"FLASH_ATTN_EXT", "GLU"}  # operations that do what other graphs do in several
 
@@ -75,6 +76,42 @@ class GraphRun:
             "edges": _edges(nodes),
             "seconds": [None if np.isnan(s) else float(s) for s in seconds],
         }
+
+
+class ValuesRun(GraphRun):
+    """A request for what some operations gave for the last token of a prompt.
+
+    Parameters
+    ----------
+    llama : Llama
+        The model.
+    request : dict
+        As of `GraphRun`, and ``picks``: ``[part, index, axis]`` of operations, whose last slice along that axis (ggml's
+        order) is read.
+    """
+
+    def __call__(self) -> dict[str, Any]:
+        """``values_i`` (axes reversed) and ``params_i`` (the operation's parameters as int32) of each pick."""
+        found = super().__call__()["parts"]
+        return {name: value for part in found for name, value in part.items()}
+
+    def _part(self, context: Context, part: str, ids: list[int]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+
+        def tap(at: int, node: Node, axis: int) -> Tap:
+            def act(tensor: ggml.Tensor) -> None:
+                found[f"values_{at}"] = ggml.read(tensor, axis, max(int(tensor.ne[axis]) - 1, 0))
+                found[f"params_{at}"] = np.array(tensor.op_params, np.int32)
+
+            return Tap(node, act)
+
+        context.clear()
+        context.run(part, ids, 0, [len(ids) - 1], record=True)
+        nodes = context.evaluation.recorded()
+        own = [(at, pick) for at, pick in enumerate(self.request["picks"]) if pick[0] == part]
+        context.clear()
+        context.run(part, ids, 0, [len(ids) - 1], [tap(at, nodes[index], axis) for at, (_, index, axis) in own])
+        return found
 
 
 def _node(node: Node, place: str) -> list[Any]:

@@ -22,7 +22,7 @@ from .generate import Generate
 from .lens import LensRun, describe_head
 from .llama import Llama
 from .log import Log
-from .operators import GraphRun
+from .operators import GraphRun, ValuesRun
 from .run import Run, template
 from .sampler import apply_chain
 from .score import Scorer
@@ -141,6 +141,9 @@ class Worker:
 
     def _do_graph(self, request: Message, _send: Any) -> dict[str, Any]:
         return GraphRun(self._model(), request)()
+
+    def _do_values(self, request: Message, _send: Any) -> dict[str, Any]:
+        return ValuesRun(self._model(), request)()
 
     def _do_tensor_stats(self, request: Message, _send: Any) -> dict[str, Any]:
         return tensor_stats(request["tensor"], self._stopped)

@@ -1,0 +1,448 @@
+"""The steps of a tour around attention: tokens to vectors, the norm, recurrence where there is no attention, the MLP.
+
+In: a `Reading`. Out: steps.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+
+from ..errors import CaptureUnavailable
+from .tour_attention import added, cosine
+from .tour_figures import bars, chips, name, number, share, strips
+from .tour_step import Step, ask, ask_number, ask_range, step
+from .tour_values import Array, Reading
+
+_GATES = {
+    "swiglu": "SwiGLU: the gate passes through SiLU and is multiplied with the other",
+    "geglu": "GEGLU: the gate passes through GELU and is multiplied with the other",
+    "reglu": "ReGLU: the gate passes through ReLU and is multiplied with the other",
+    "gelu": "GELU",
+    "silu": "SiLU",
+    "relu": "ReLU",
+}
+
+
+# ----------------------------------------------------------------- text to vectors
+
+
+def first_steps(reading: Reading) -> list[Step]:
+    """Tokens, embedding, and the position where it is a vector."""
+    found = [_tokens(reading), _embedding(reading)]
+    position = reading.row("position")
+    return found if position is None else [*found, _learned(reading, position)]
+
+
+def _tokens(reading: Reading) -> Step:
+    tokens, info = reading.tokens, reading.model.info
+    words = len(reading.trace.text.split())
+    letters = len(reading.trace.text)
+    return step(
+        "tokens",
+        "Tokens",
+        "Text becomes tokens",
+        [
+            f"\u201c{reading.trace.text}\u201d",
+            f"The model never sees letters. Its vocabulary holds {number(info.vocab_size or 0)} pieces of text; the "
+            f"tokenizer cuts the prompt into such pieces, and each is a number from then on.",
+        ],
+        [],
+        ask_number(
+            f"Into how many tokens is this text of {words} words cut?",
+            len(tokens),
+            [words, letters, len(tokens) + (words == len(tokens) == letters)],
+            f"{len(tokens)}. A leading \u00b7 is a space: it belongs to the token.",
+        ),
+        after=[chips(tokens, [len(tokens) - 1])],
+        tokens=[len(tokens) - 1],
+        see="TokenExplorer shows what may come next.",
+    )
+
+
+def _embedding(reading: Reading) -> Step:
+    tokens, last = reading.tokens, len(reading.tokens) - 1
+    row, start = reading.row("embedding"), reading.row("start")
+    ids = reading.trace.token_ids.tolist()
+    again = next((i for i in range(last - 1, -1, -1) if ids[i] == ids[last]), None)
+    says = [
+        f"Each token is looked up in a table: row {number(ids[last])} for {name(tokens, last)}. From here on the token "
+        f"is this vector of {len(row) if row is not None else 0} numbers, and everything the model does changes it.",
+    ]
+    figures = [] if row is None else [strips((name(tokens, last), row))]
+    if row is not None and start is not None and reading.row("position") is None and not np.allclose(row, start):
+        says.append(f"This model then multiplies it by {number(_factor(row, start))}.")
+    if again is None:
+        question = ask(
+            "If the same token came twice, would both start with the same vector?",
+            ["yes", "no, it depends on the neighbours"],
+            "yes",
+            "The table knows the token alone. Its neighbours come in later, through the layers.",
+        )
+    else:
+        question = ask(
+            f"{name(tokens, again)} and {name(tokens, last)} are the same token. Do they start with the same vector?",
+            ["yes", "no, it depends on the neighbours"],
+            "yes",
+            "The table knows the token alone. Its neighbours come in later, through the layers.",
+        )
+    return step(
+        "embedding",
+        "Embedding",
+        "A token becomes a vector",
+        says,
+        figures,
+        question,
+        tokens=[last] if again is None else [last, again],
+        see="EmbeddingSpace3D flies through the whole table.",
+    )
+
+
+def _factor(row: Array, start: Array) -> float:
+    at = int(np.abs(row).argmax())
+    return float(start[at] / row[at]) if row[at] else 1.0
+
+
+def _learned(reading: Reading, position: Array) -> Step:
+    tokens, last = reading.tokens, len(reading.tokens) - 1
+    row, start = reading.row("embedding"), reading.row("start")
+    rows = (
+        [("position", position)]
+        if row is None or start is None
+        else [(name(tokens, last), row), (f"position {last}", position), ("both", start)]
+    )
+    return step(
+        "position",
+        "Position",
+        "Position: a learned vector",
+        [
+            f"The same token at another place must look different. This model has learned a vector for each place of "
+            f"its context ({number(reading.model.info.context_length or 0)}) and adds that of place {last}. Beyond the "
+            f"last place it has none.",
+        ],
+        [],
+        ask(
+            f"Is the vector of place {last} the same in every text?",
+            ["yes", "no"],
+            "yes",
+            "It depends on the place alone, so it is looked up like a token.",
+        ),
+        after=[strips(*rows, sign=" +=" if len(rows) == 3 else "")],
+        tokens=[last],
+    )
+
+
+def norm_step(reading: Reading) -> list[Step]:
+    """The norm before the layer's first product; nothing where there is none."""
+    stream, normed, read = (reading.row(role) for role in ("stream", "normed", "read"))
+    if stream is None or normed is None or read is None:
+        return []
+    last = name(reading.tokens, len(reading.tokens) - 1)
+    rms, after = (float(np.sqrt(np.mean(np.square(own, dtype=np.float64)))) for own in (stream, normed))
+    centred = "LayerNorm subtracts the mean and divides" if "RMS" not in reading.ops["normed"] else "RMSNorm divides"
+    return [
+        step(
+            "norm",
+            "Norm",
+            "The norm",
+            [
+                f"Layer {reading.layer} first brings the vector of {last} to a common size: {centred} by its root mean "
+                f"square, {number(rms)} here. Then each number is multiplied with a learned weight.",
+            ],
+            [strips(("before", stream))],
+            ask_number(
+                "What is the root mean square of the vector afterwards, before the weights?",
+                1.0,
+                [rms, 0.0] if abs(rms - 1) > 1e-2 else [0.0, 2.0],
+                f"1, whatever came in (measured: {number(after)}).",
+            ),
+            after=[strips(("normed", normed)), strips(("times its weights", read))],
+            tokens=[len(reading.tokens) - 1],
+            inside=True,
+        )
+    ]
+
+
+# ----------------------------------------------------------------------- recurrence
+
+
+def recurrent_steps(reading: Reading) -> list[Step]:
+    """What a layer without attention does with earlier tokens."""
+    inner, conv, state = (reading.row(role) for role in ("inner", "conv", "state"))
+    facts = next((own for own in reading.trace.layers if own.layer == reading.layer), None)
+    last = len(reading.tokens) - 1
+    found = []
+    if inner is not None:
+        width = reading.model.info.width or 0
+        found.append(
+            step(
+                "inner",
+                "Widen",
+                "No attention: one wide vector",
+                [
+                    f"Layer {reading.layer} is a {facts.reason if facts else 'layer without attention'}. There are no "
+                    f"queries and keys. One matrix makes a wider vector of the normed one.",
+                ],
+                [],
+                ask_number(
+                    "How many numbers come out?", inner.size, [width, 2 * inner.size], f"{inner.size}, from {width}."
+                ),
+                after=[strips((reading.tokens[last], inner))],
+                tokens=[last],
+                inside=True,
+            )
+        )
+    if conv is not None:
+        found.append(
+            step(
+                "conv",
+                "Convolution",
+                "A short look back",
+                [
+                    "A convolution mixes each number with itself at the few tokens before. That is all that this part "
+                    "sees directly of the past.",
+                ],
+                [],
+                ask(
+                    "Does the convolution see the first token of a long text?",
+                    ["yes", "no"],
+                    "no",
+                    "Only the last few tokens are within its reach.",
+                ),
+                after=[strips((reading.tokens[last], conv))],
+                tokens=[last],
+                inside=True,
+            )
+        )
+    if state is not None:
+        found.append(
+            step(
+                "state",
+                "State",
+                "The state instead of attention",
+                [
+                    f"Earlier tokens live on in a state of {number(state.size)} numbers per layer, which every token "
+                    f"reads and rewrites. Order comes from that: no position is added anywhere.",
+                ],
+                [],
+                ask(
+                    "How large is the state after ten times as many tokens?",
+                    ["ten times as large", "as large as now", "a hundred times as large"],
+                    "as large as now",
+                    "It has a fixed size. What no longer fits is forgotten; attention would keep every token instead.",
+                ),
+                after=[strips((f"state of layer {reading.layer} after {name(reading.tokens, last)}", state))],
+                tokens=[last],
+                inside=True,
+            )
+        )
+    return found
+
+
+# ------------------------------------------------------------------- stream and MLP
+
+
+def add_step(reading: Reading) -> list[Step]:
+    """What attention or recurrence adds to the stream."""
+    part = reading.part
+    written, stream = added(reading), reading.row("stream")
+    if written is None or stream is None:
+        return []
+    total = stream + written
+    like = cosine(stream, total)
+    what = "attention" if part else "recurrence"
+    return [
+        step(
+            "add",
+            "Add",
+            "The residual stream",
+            [
+                f"What {what} found is added to the vector, not put in its place. The vector that runs through all "
+                f"layers like this is the residual stream.",
+            ],
+            [strips(("stream", stream))],
+            ask_range(
+                f"How much of the old direction is left after layer {reading.layer}\u2019s {what}?",
+                like,
+                [0.9, 0.99],
+                ["cosine below 0.9", "cosine 0.9 to 0.99", "cosine above 0.99"],
+                f"Cosine {number(like)}: lengths {number(float(np.linalg.norm(stream)))} before, "
+                f"{number(float(np.linalg.norm(written)))} added.",
+            ),
+            after=[strips(("stream", stream), (f"{what} adds", written), ("sum", total), sign=" +=")],
+            tokens=[len(reading.tokens) - 1],
+            inside=True,
+            see="LayerLens shows this for every layer.",
+        )
+    ]
+
+
+def mlp_steps(reading: Reading) -> list[Step]:
+    """The MLP: router where there are experts, gate and up, activation, what comes down."""
+    act, down = reading.rows.get("act"), reading.rows.get("down")
+    if act is None or down is None:
+        return []
+    router = [_router(reading)] if reading.row("router") is not None else []
+    return [*router, _widened(reading), _activation(reading), _written(reading)]
+
+
+def _of_first(reading: Reading, role: str) -> Array:
+    """float32 (n,): of the experts that were chosen the first, or the whole MLP."""
+    values = reading.rows[role]
+    found: Array = values.reshape(-1, values.shape[-1])[0]
+    return found
+
+
+def _gates(reading: Reading) -> list[tuple[str, Array]]:
+    """What enters the activation: gate and up, where the model has them as products of their own."""
+    return [(role, _of_first(reading, role)) for role in ("gate", "up") if role in reading.rows]
+
+
+def _router(reading: Reading) -> Step:
+    logits = reading.row("router")
+    ids, weights = (own[-1] for own in reading.trace.experts[reading.layer])
+    assert logits is not None
+    count, used = logits.size, len(ids)
+    shown = np.argsort(-logits, kind="stable")[:16].tolist()
+    words = [
+        f"expert {e} ({number(float(w))})" if np.isfinite(w) else f"expert {e}"
+        for e, w in zip(ids.tolist(), weights.tolist(), strict=True)
+    ]
+    return step(
+        "router",
+        "Router",
+        "A router chooses experts",
+        [
+            f"Instead of one MLP this layer has {count}, called experts. A small matrix, the router, gives each a "
+            f"score for this token, and only the best are computed.",
+        ],
+        [],
+        ask_number(
+            f"How many of the {count} experts work on one token?",
+            used,
+            [1, count],
+            f"{used}: {', '.join(words)}.",
+        ),
+        after=[
+            bars(
+                [(f"expert {e}", float(logits[e]), number(float(logits[e]))) for e in shown],
+                [at for at, e in enumerate(shown) if e in ids.tolist()],
+                "scores of the router, marked: chosen",
+            )
+        ],
+        tokens=[len(reading.tokens) - 1],
+        inside=True,
+        see="ExpertStrip shows the experts of every token.",
+    )
+
+
+def _widened(reading: Reading) -> Step:
+    width, wide, rows = reading.model.info.width or 0, _of_first(reading, "act").size, _gates(reading)
+    expert = " of its first expert" if reading.row("router") is not None else ""
+    says = [
+        f"The MLP works on each token alone: it never looks at others. It makes a wider vector, picks from it, and "
+        f"comes back to {number(width)} numbers."
+    ]
+    if reading.parallel:
+        says.append("In this model it reads the same vector as attention does, beside it and not after it.")
+    return step(
+        "widen",
+        "MLP",
+        "The MLP widens the vector",
+        says,
+        [],
+        ask_number(
+            f"How wide does the MLP{expert} make it?",
+            wide,
+            [width, width // 2, 2 * wide],
+            f"{number(wide)} numbers, {wide / width:.1f} times the stream"
+            + (", made twice: a gate and what it lets through." if len(rows) == 2 else "."),
+        ),
+        after=[strips(*rows)] if rows else [],
+        tokens=[len(reading.tokens) - 1],
+        inside=True,
+    )
+
+
+def _activation(reading: Reading) -> Step:
+    act, rows = _of_first(reading, "act"), _gates(reading)
+    title = reading.ops["act"]
+    known = next((words for key, words in _GATES.items() if re.search(key, title, re.I)), title)
+    size = float(np.abs(act).max(initial=0))
+    quiet = float((np.abs(act) < 0.1 * size).mean()) if size else 1.0
+    return step(
+        "activation",
+        "MLP",
+        "The activation picks",
+        [f"A curve that is not straight decides what goes on. Here it is {known}."],
+        [strips(*rows)] if rows else [],
+        ask_range(
+            "How many of the numbers are quiet afterwards (below a tenth of the largest)?",
+            quiet,
+            [0.5, 0.9],
+            ["fewer than half", "half to nine in ten", "more than nine in ten"],
+            f"{share(quiet)} of {number(act.size)}. The others are this MLP\u2019s answer to this token.",
+        ),
+        after=[strips(("after the activation", act))],
+        tokens=[len(reading.tokens) - 1],
+        inside=True,
+    )
+
+
+def _written(reading: Reading) -> Step:
+    part, layer = reading.part, reading.layer
+    attention, mlp = added(reading), _last(reading.trace.mlp_out, layer, part)
+    after = _last(reading.trace.hidden, layer, part)
+    mlp = reading.row("down") if mlp is None else mlp
+    lengths = {
+        name: float(np.linalg.norm(own))
+        for name, own in (("attention", attention), ("the MLP", mlp))
+        if own is not None
+    }
+    words = list(lengths)
+    answer = max(lengths, key=lambda who: lengths[who])
+    rows = [
+        (label, own)
+        for label, own in (("attention adds", attention), ("the MLP adds", mlp), ("stream after", after))
+        if own is not None
+    ]
+    return step(
+        "down",
+        "Add",
+        "Back to the stream",
+        [
+            f"One more matrix brings the vector back to {number(reading.model.info.width or 0)} numbers, and it is "
+            f"added to the stream. That ends layer {layer}.",
+        ],
+        [],
+        ask(
+            "Which wrote the longer vector for this token?",
+            words if len(words) > 1 else [*words, "neither"],
+            answer,
+            ", ".join(f"{who} {number(value)}" for who, value in lengths.items()) + ".",
+        ),
+        after=[strips(*rows)],
+        tokens=[len(reading.tokens) - 1],
+        inside=True,
+        see="LayerLens shows what each layer wrote.",
+    )
+
+
+def _last(get: Callable[[int, str | None], Array], layer: int, part: str | None) -> Array | None:
+    """The last token\u2019s row of what a trace keeps of a layer."""
+    try:
+        return np.asarray(get(layer, part)[-1], np.float32)
+    except CaptureUnavailable:
+        return None
+
+
+def kinds(reading: Reading) -> str:
+    """How many layers there are of which kind, in words."""
+    count = Counter(
+        "attention" if own.kind == "attention" else own.reason.split(":")[0].replace(" layer", "")
+        for own in reading.trace.layers
+    )
+    return ", ".join(f"{n} {kind}" for kind, n in count.items())
