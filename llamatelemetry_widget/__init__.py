@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .models.info import ModelInfo
     from .settings import config
     from .studies.quantization import QuantizationStudy, StudyEvent
-    from .studies.quantize import quantize
+    from .studies.quantize import imatrix, quantize
     from .telemetry.doctor import doctor
     from .telemetry.gpu import GpuTelemetry
     from .telemetry.samples import Sample
@@ -79,6 +79,7 @@ _HOMES = {
     "doctor": "telemetry.doctor",
     "decode_thumbnail": "analysis.attention",
     "link": "widgets.links",
+    "imatrix": "studies.quantize",
     "quantize": "studies.quantize",
     "config": "settings",
     "Graph": "export.graphs",
@@ -143,6 +144,7 @@ __all__ = [
     "decode_thumbnail",
     "doctor",
     "graph_of",
+    "imatrix",
     "link",
     "list_models",
     "load_ipython_extension",

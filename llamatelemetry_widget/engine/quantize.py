@@ -12,8 +12,8 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -95,6 +95,19 @@ def quantize_file(
     request = _request(header, kind, imatrix, tensor_types, threads)
     if any(out.exists() and os.path.samefile(out, shard) for shard in header.shards or (header.path,)):
         raise LlamaTelemetryError(f"{out} is the model itself: give another name with out=…")
+    with written(out) as partial:
+        _converse({**request, "out": partial, "dry": False}, header.path, progress)
+
+
+@contextmanager
+def written(out: Path) -> Iterator[str]:
+    """A name to write to; what lies there appears as `out` when the block ends well, and is gone otherwise.
+
+    Raises
+    ------
+    LlamaTelemetryError
+        Nothing can be written there.
+    """
     if out.is_dir() or not out.parent.is_dir():
         raise LlamaTelemetryError(f"{out} names no file in a folder that exists: give another place with out=…")
     try:
@@ -105,7 +118,7 @@ def quantize_file(
         ) from error
     os.close(handle)
     try:
-        _converse({**request, "out": name, "dry": False}, header.path, progress)
+        yield name
         os.chmod(name, 0o666 & ~_umask())
         os.replace(name, out)
     finally:
@@ -150,7 +163,7 @@ def _request(
     if threads is not None and threads < 1:
         raise LlamaTelemetryError(f"threads is {threads}: give 1 or more")
     if imatrix is not None and not imatrix.is_file():
-        raise LlamaTelemetryError(f"there is no importance matrix {imatrix}: give the path of an imatrix GGUF")
+        raise LlamaTelemetryError(f"there is no importance matrix {imatrix}: make one with lt.imatrix(model, text)")
     if tensor_types and quant_type(kind) in _UNREDUCED:
         raise LlamaTelemetryError(
             f"llama.cpp heeds no tensor_types with {quant_type(kind)}: name a quant type, and last '.*': '{kind}'"
@@ -249,7 +262,7 @@ def _end_of(file: IO[bytes], size: int = 1 << 24) -> bytes:
 
 
 def _hint(reason: str) -> str:
-    return ": give one with imatrix=…" if "imatrix" in reason else ""
+    return ": give one with imatrix=lt.imatrix(model, text)" if "imatrix" in reason else ""
 
 
 def _umask() -> int:

@@ -19,6 +19,7 @@ from ... import errors
 from ..wire import Disconnected, Message, SharedBlock, Wire
 from . import ggml
 from .generate import Generate
+from .inputs import InputsRun
 from .lens import LensRun, describe_head
 from .llama import Llama
 from .log import Log
@@ -199,6 +200,9 @@ class Worker:
 
     def _do_chain(self, request: Message, _send: Any) -> dict[str, Any]:
         return apply_chain(self._model().n_vocab, request["sampler"], request["before"], request["logits"])
+
+    def _do_inputs(self, request: Message, send: Any) -> dict[str, Any]:
+        return InputsRun(self._model(), request, send, self._stopped)()
 
     def _do_speed(self, request: Message, _send: Any) -> dict[str, Any]:
         return SpeedRun(self._model(), request, self._stopped)()
