@@ -9,19 +9,25 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..analysis.quality import Scores, half_width, joined, summary
+from ..engine import speed as speeds
 from ..engine.client import STOPPED
-from ..errors import EngineCancelled, LlamaTelemetryError
+from ..engine.quantize import QUANT_TYPES, made_from
+from ..errors import CaptureUnavailable, EngineCancelled, LlamaTelemetryError, MemoryBudgetExceeded
 from ..model import Model, open_model
 from ..models.find import cache_folder
-from ..models.ggml_types import FILE_TYPES
-from ..trace import display_token
+from ..models.header import read_header
+from ..trace import Trace, display_token
+from .layers import LayerDrift, drift, sample
+from .quantize import quantize
 from .recommend import Recommendation, recommend
 from .scoring import Source, Task, Workers, score
 from .store import Store
@@ -30,8 +36,8 @@ from .windows import Block, Windows, cut, default_texts
 if TYPE_CHECKING:
     import pandas as pd
 
-Candidate = str | os.PathLike[str] | Model
-_PLAIN = ("F32", "F16", "BF16")
+Candidate = str | os.PathLike[str] | Model | Mapping[str, Any]
+_SPEED_TOKENS = 256  # read at once and, a few of them, one by one
 _FIGURES = (
     *("n_tokens", "kl", "kl_error", "kl_ci", "kl_90", "kl_95", "kl_99", "kl_999", "kl_max", "same_top"),
     *("same_top_error", "rms_dp", "rms_dp_error", "dp_mean", "dp_percentiles", "ppl", "ppl_error", "ppl_ratio"),
@@ -75,13 +81,14 @@ class _Row:
 
     name: str
     kind: str
-    model: Model | None
+    model: Model | None = None
     kv_type: str = "f16"
+    make: dict[str, Any] = field(default_factory=dict)  # type and tensor_types, of a file that is made
     status: str = "waiting"
     error: str = ""
     scores: dict[int, Scores] = field(default_factory=dict)
     cost: dict[str, Any] = field(default_factory=dict)
-    facts: dict[str, Any] = field(default_factory=dict)
+    drift: LayerDrift | None = None
 
 
 class QuantizationStudy:
@@ -91,9 +98,11 @@ class QuantizationStudy:
     ----------
     base : Model, str or path
         What the candidates are compared with.
-    candidates : sequence of str, path or Model
-        Files (paths, names that `open_model` understands, models) and KV cache types (``"kv:q8_0"``: the base's own
-        file with a cache of that type). Files are compared, not labels.
+    candidates : sequence of str, path, Model or mapping
+        Types (``"Q4_K_M"``: a file that is made from the base, kept in this package's cache), files (paths, names that
+        `open_model` understands, models), recipes (``{"type": "Q4_K_M", "tensor_types": {…}, "name": "mine"}``, as
+        `quantize` takes them) and KV cache types (``"kv:q8_0"``: the base's own file with a cache of that type).
+        Files are compared, not labels.
     text : str or mapping of str to str, optional
         One text, or several by name; by default a prose and a code text that ship with this package.
     windows : {"blocks", "llama-perplexity"}
@@ -102,6 +111,10 @@ class QuantizationStudy:
         Tokens of a block; each begins with an empty context.
     n_blocks : int, optional
         At most so many blocks of each text.
+    drift : bool
+        Also compare every layer and head, on the first tokens of the first text.
+    speed : bool
+        Also time every candidate on this machine, in turns, and note its memory.
     executor : concurrent.futures.Executor, optional
         Runs the blocks, wherever it runs things; the files must lie at the same paths there. By default they run here.
     directory : str or path, optional
@@ -110,7 +123,7 @@ class QuantizationStudy:
     Raises
     ------
     LlamaTelemetryError, ModelNotFound, ModelFileError
-        A candidate is no file and no cache type, or no candidate is given.
+        A candidate is no type, no file and no cache type, or none is given.
     """
 
     def __init__(
@@ -121,6 +134,8 @@ class QuantizationStudy:
         windows: Windows = "blocks",
         n_ctx: int = 512,
         n_blocks: int | None = None,
+        drift: bool = True,
+        speed: bool = True,
         executor: Executor | None = None,
         directory: str | os.PathLike[str] | None = None,
     ) -> None:
@@ -129,13 +144,17 @@ class QuantizationStudy:
         if not candidates or not texts:
             raise LlamaTelemetryError("a study needs at least one candidate and one text")
         self.settings: dict[str, Any] = {"windows": windows, "n_ctx": int(n_ctx), "n_blocks": n_blocks}
-        self._given_texts = texts
+        self.given_texts = texts
+        self._also = {"drift": drift, "speed": speed}
         self._executor = executor
         self._folder = cache_folder() / "studies" if directory is None else Path(directory).expanduser()
         self._rows: list[_Row] = []
         for candidate in candidates:
             self._rows.append(self._row(candidate))
-        self._base_facts = {"name": self.base.info.name, **_facts(self.base), "made_from": _made_from(self.base)}
+        origin = made_from(read_header(self.base.info.path))
+        self._base_facts = {"name": self.base.info.name, **_facts(self.base), "made_from": origin or None}
+        self._base_cost: dict[str, Any] = {}
+        self._build: list[str] = []
         self._tokens: dict[str, list[int]] = {}
         self._shown: dict[int, str] = {}
         self._blocks: list[Block] = []
@@ -214,8 +233,16 @@ class QuantizationStudy:
         STOPPED.set(self._stop.is_set)
         workers = Workers()
         try:
-            self._prepare()
+            self._prepare(workers)
             self._measure(workers)
+            if self._also["drift"]:
+                self._drift(workers)
+            if self._also["speed"]:
+                self._speed(workers)
+            for row in self._rows:
+                if row.status == "running":
+                    row.status = "done"
+                    self._emit(StudyEvent("candidate", row.name, self._done, self._total))
             last = StudyEvent("done", done=self._done, total=self._total)
         except EngineCancelled as stopped:
             self._failure = stopped
@@ -249,20 +276,24 @@ class QuantizationStudy:
     def _done(self) -> int:
         return sum(len(row.scores) for row in self._alive)
 
-    def _prepare(self) -> None:
-        """Tokens and blocks of the texts; what is known of each candidate from before."""
+    def _tell(self, message: str, candidate: str | None = None) -> None:
+        self._emit(StudyEvent("progress", candidate, self._done, self._total, message))
+
+    def _prepare(self, workers: Workers) -> None:
+        """Tokens and blocks of the texts; the candidates' files; what is known of each from before."""
         if not self._blocks:
-            s = self.settings
-            tokens, blocks = cut(self.base, self._given_texts, s["windows"], s["n_ctx"], s["n_blocks"])
+            s, model = self.settings, workers.model("", self._source(self.base))
+            tokens, blocks = cut(model, self.given_texts, s["windows"], s["n_ctx"], s["n_blocks"])
             ids = sorted({i for own in tokens.values() for i in own})
-            shown = {i: display_token(piece) for i, piece in zip(ids, self.base.token_bytes(ids), strict=True)}
+            shown = {i: display_token(piece) for i, piece in zip(ids, model.token_bytes(ids), strict=True)}
             order = {name: at for at, name in enumerate(tokens)}
             blocks.sort(key=lambda block: (block.number, order[block.text]))  # partial results speak of all texts
+            self._build = [str(model._engine.facts[name]) for name in ("llama_cpp_python", "system", "device")]
             with self._lock:
                 self._tokens, self._shown, self._blocks = tokens, shown, blocks
-        self.base.close()  # its memory is for the workers of the study
         for row in self._rows:
             row.status, row.error = "running", ""
+        for row in self._rows:
             try:
                 self._open(row)
             except EngineCancelled:
@@ -271,7 +302,12 @@ class QuantizationStudy:
                 self._fail(row, str(error))
 
     def _open(self, row: _Row) -> None:
-        assert row.model is not None
+        if row.model is None:
+
+            def told(done: int, total: int) -> None:
+                self._tell(f"making {row.name}: tensor {done} of {total}", row.name)
+
+            row.model = quantize(self.base, **row.make, progress=told)
         if why := row.model.info.cannot_run:
             raise LlamaTelemetryError(why)
         ours, theirs = self.base.info.vocab_size, row.model.info.vocab_size
@@ -284,10 +320,8 @@ class QuantizationStudy:
 
     def _store(self, row: _Row) -> Store:
         assert row.model is not None
-        facts = self.base._engine.facts
-        build = [facts[name] for name in ("llama_cpp_python", "system", "device")]
         files = [model.info.shards or (model.info.path,) for model in (self.base, row.model)]
-        return Store(self._folder, files, [row.kv_type, self.base._placed, self.settings["n_ctx"], build])
+        return Store(self._folder, files, [row.kv_type, self.base._placed, self.settings["n_ctx"], self._build])
 
     def _measure(self, workers: Workers) -> None:
         for at, found in self._scored(workers):
@@ -300,12 +334,44 @@ class QuantizationStudy:
                         row.scores[at] = scores
                     self._store(row).save(self._blocks[at], scores)
             block = self._blocks[at]
-            said = f"block {block.number + 1} of {block.text}"
-            self._emit(StudyEvent("progress", done=self._done, total=self._total, message=said))
-        for row in self._rows:
-            if row.status == "running":
-                row.status = "done"
-                self._emit(StudyEvent("candidate", row.name, self._done, self._total))
+            self._tell(f"block {block.number + 1} of {block.text}")
+
+    def _drift(self, workers: Workers) -> None:
+        """Layers and heads, on the first tokens of the first text. A model without what is read has no drift."""
+        missing = [row for row in self._rows if row.status == "running" and row.drift is None]
+        ids, base = list(self._blocks[0].ids), None
+        for row in missing:
+            self._tell(f"layers of {row.name}", row.name)
+            with suppress(CaptureUnavailable, MemoryBudgetExceeded):
+                base = base or self._sample(workers, "", self.base, ids)
+                assert row.model is not None
+                row.drift = drift(base, self._sample(workers, row.name, row.model, ids, row.kv_type))
+
+    def _sample(self, workers: Workers, role: str, model: Model, ids: list[int], kv_type: str = "f16") -> Trace:
+        return sample(workers.model(role, self._source(model, kv_type)), ids, kv_type)
+
+    def _speed(self, workers: Workers) -> None:
+        """Base and candidates in turns, so that what slows one slows all."""
+        running = {row.name: row for row in self._rows if row.status == "running" and row.model is not None}
+        if all(row.cost for row in running.values()):
+            return
+        sources = {"": self._source(self.base)}
+        sources |= {name: self._source(row.model, row.kv_type) for name, row in running.items() if row.model}
+        asked = {name: (workers.model(name, source)._request, source.kv_type) for name, source in sources.items()}
+        try:
+            found = speeds.measure(
+                asked,
+                next(iter(self._tokens.values()))[:_SPEED_TOKENS],
+                n_ctx=self.settings["n_ctx"],
+                progress=lambda done, total: self._tell(f"speed: pass {done} of {total}"),
+            )
+        except EngineCancelled:
+            raise
+        except LlamaTelemetryError as error:
+            found = {name: speeds.Speed(speed_note=str(error)) for name in sources}
+        self._base_cost = asdict(found[""])
+        for name, row in running.items():
+            row.cost = asdict(found[name])
 
     def _fail(self, row: _Row, why: str) -> None:
         if row.status != "failed":
@@ -337,7 +403,7 @@ class QuantizationStudy:
 
     def _task(self, at: int) -> Task | None:
         missing = [row for row in self._rows if row.status == "running" and at not in row.scores]
-        sources = {row.name: self._source(row.model, row.kv_type) for row in missing if row.model is not None}
+        sources = {row.name: self._source(row.model, row.kv_type) for row in missing if row.model}
         vocabulary = self.base.info.vocab_size
         if not sources:
             return None
@@ -353,13 +419,13 @@ class QuantizationStudy:
     @property
     def base_facts(self) -> dict[str, Any]:
         """``name``, ``path``, ``bytes``, ``bits_per_weight``, ``types`` (tensors per type), ``got``, ``made_from`` (its
-        own quant type, or that of the file that it was expanded from; None where it is neither) and its ``perplexity``
-        (NaN before it is measured)."""
+        own quant type, or those that its weights went through before; None where there are none), its ``perplexity``
+        (NaN before it is measured) and, where it was timed, what `results` has of speed and memory."""
         with self._lock:
             longest = max((row.scores for row in self._rows), key=len)
         known = list(longest.values())
         perplexity = float(np.exp(-joined(known).base_log_p.mean())) if known else float("nan")
-        return {**self._base_facts, "perplexity": perplexity}
+        return {**self._base_facts, "perplexity": perplexity, **self._base_cost}
 
     @property
     def results(self) -> pd.DataFrame:
@@ -368,16 +434,17 @@ class QuantizationStudy:
         Returns
         -------
         DataFrame
-            ``name``, ``kind`` ("file", "kv"), ``path``, ``bytes``, ``bits_per_weight``, ``got`` (tensors per type,
-            norms left out), ``status`` ("waiting", "running", "done", "failed", "cancelled"), ``error``; ``n_tokens`` scored
-            and what `llamatelemetry_widget.analysis.quality.summary` says of them, with ``kl_ci``, half of the 95 %
-            interval over text blocks.
+            ``name``, ``kind`` ("type", "file", "recipe", "kv"), ``path``, ``bytes``, ``bits_per_weight``, ``got``
+            (tensors per type, norms left out), ``status`` ("waiting", "running", "done", "failed", "cancelled"),
+            ``error``; ``n_tokens`` scored and what `llamatelemetry_widget.analysis.quality.summary` says of them, with
+            ``kl_ci``, half of the 95 % interval over text blocks; tokens per second, their spread, and memory as
+            `llamatelemetry_widget.engine.speed.Speed` has them.
         """
         import pandas as pd
 
         rows = []
         for row in self._rows:
-            facts = row.facts or (_facts(row.model) if row.model is not None else {})
+            facts = {"path": "", "got": ""} if row.model is None else _facts(row.model)
             own = {"name": row.name, "kind": row.kind, **facts, "status": row.status, "error": row.error}
             rows.append({"speed_note": "not measured", **own, **self._figures(row), **row.cost})
         frame: pd.DataFrame = pd.DataFrame(rows).reindex(columns=list(COLUMNS))
@@ -468,6 +535,38 @@ class QuantizationStudy:
         frame: pd.DataFrame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
         return frame
 
+    @property
+    def layer_drift(self) -> pd.DataFrame:
+        """||h - h0|| / ||h0|| of the residual stream after each layer, median over tokens: candidates x layers."""
+        import pandas as pd
+
+        known = {row.name: row.drift for row in self._rows if row.drift is not None}
+        columns = next((own.layers for own in known.values()), [])
+        values = [own.stream for own in known.values()]
+        frame: pd.DataFrame = pd.DataFrame(values, index=pd.Index(list(known), name="candidate"), columns=columns)
+        return frame
+
+    @property
+    def head_drift(self) -> NDArray[np.float32]:
+        """float32 (candidates, layers, heads): total variation of each head's attention (0 the same, 1 nothing in
+        common), mean over tokens; NaN where a candidate or a layer has none. Candidates as in `results`."""
+        shape = next((row.drift.heads.shape for row in self._rows if row.drift is not None), (0, 0))
+        none = np.full(shape, np.nan, np.float32)
+        return np.stack([none if row.drift is None else row.drift.heads for row in self._rows])
+
+    def tensor_error(self, candidate: str) -> pd.DataFrame:
+        """How far a candidate's weights are from the base's, tensor by tensor: `Model.weight_error`.
+
+        Raises
+        ------
+        LlamaTelemetryError
+            There is no such candidate, or its file is not made yet.
+        """
+        row = self._named(candidate)
+        if row.model is None:
+            raise LlamaTelemetryError(f"{row.name} is not made yet: run the study first")
+        return self.base.weight_error(row.model)
+
     def recommend(
         self, max_bytes: int | None = None, max_kl: float | None = None, min_speed: float | None = None
     ) -> Recommendation:
@@ -502,8 +601,15 @@ class QuantizationStudy:
         taken = {row.name for row in self._rows}
         if isinstance(candidate, str) and candidate.startswith("kv:"):
             return _Row(_free(candidate, taken), "kv", self.base, candidate.removeprefix("kv:").lower())
-        if isinstance(candidate, str) and candidate.upper() in FILE_TYPES.values():
-            raise LlamaTelemetryError(f"{candidate} is a type: give its file")
+        if isinstance(candidate, Mapping):
+            make = {"type": "Q4_K_M", **{key: value for key, value in candidate.items() if key != "name"}}
+            if unknown := sorted(set(make) - {"type", "tensor_types", "imatrix"}):
+                raise LlamaTelemetryError(
+                    f"a recipe has no {unknown[0]!r}: it has type, tensor_types, imatrix and name"
+                )
+            return _Row(_free(str(candidate.get("name", "recipe")), taken), "recipe", make=make)
+        if isinstance(candidate, str) and candidate.upper() in QUANT_TYPES:
+            return _Row(_free(candidate.upper(), taken), "type", make={"type": candidate.upper()})
         model = candidate if isinstance(candidate, Model) else open_model(candidate)
         return _Row(_free(model.info.path.stem, taken), "file", model)
 
@@ -527,10 +633,3 @@ def _facts(model: Model) -> dict[str, Any]:
         "types": dict(ordered),
         "got": ", ".join(f"{count} {kind}" for kind, count in ordered),
     }
-
-
-def _made_from(model: Model) -> str | None:
-    """The quant type that the weights went through, where they did."""
-    known = model.info.metadata.get("llamatelemetry.made_from")
-    own = model.info.quant_type
-    return str(known) if known else own if own not in _PLAIN else None

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 import llamatelemetry_widget as lt
-from llamatelemetry_widget.engine import client
+from llamatelemetry_widget.engine.client import Engine
 from llamatelemetry_widget.studies import scoring
 from llamatelemetry_widget.studies.quantization import COLUMNS, QuantizationStudy
 
@@ -27,8 +27,9 @@ def study(zoo_models, tmp_path):
     """Makes studies of files of the zoo, that keep their results in a folder of the test's own."""
 
     def make(*names, **options):
-        files = [name if ":" in name else zoo_models / f"{name}.gguf" for name in names]
-        made = QuantizationStudy(files[0], files[1:], **{"text": TEXTS, "n_ctx": 64, "directory": tmp_path, **options})
+        files = [zoo_models / f"{name}.gguf" if name.islower() and ":" not in name else name for name in names]
+        plain = {"text": TEXTS, "n_ctx": 64, "directory": tmp_path, "drift": False, "speed": False}
+        made = QuantizationStudy(files[0], files[1:], **{**plain, **options})
         made.events = []
         made.subscribe(made.events.append)
         return made
@@ -39,7 +40,8 @@ def study(zoo_models, tmp_path):
 @pytest.fixture(scope="module")
 def measured(zoo_models, tmp_path_factory):
     files = [zoo_models / f"{name}.gguf" for name in ("llama", "llama-q4-0", "llama-q8-0", "llama")]
-    return QuantizationStudy(files[0], files[1:], TEXTS, n_ctx=64, directory=tmp_path_factory.mktemp("study")).run()
+    folder = tmp_path_factory.mktemp("study")
+    return QuantizationStudy(files[0], files[1:], TEXTS, n_ctx=64, speed=False, directory=folder).run()
 
 
 def log_softmax(x):
@@ -124,18 +126,20 @@ def test_a_study_goes_on_where_it_was_stopped(study, measured):
     assert [event for event in other.events if event.kind == "progress"]  # another setting, nothing shared
 
 
-def test_a_candidate_that_dies_is_a_row_that_says_so(study, zoo_models):
-    own = study("llama", "llama-q4-0", "llama-q8-0")
+def test_a_candidate_that_dies_is_a_row_that_says_so(study, monkeypatch):
+    converse = Engine._converse
 
-    def kill(event):
-        for engine in list(client._alive) if event.kind == "progress" else []:
-            if engine._load["path"].endswith("q4-0.gguf") and engine.pid:
-                os.kill(engine.pid, signal.SIGSEGV)
+    def dying(engine, message, on_message, fd=None):
+        if message["do"] == "compare" and engine._load["path"].endswith("q4-0.gguf"):
+            os.kill(engine.pid, signal.SIGSEGV)
+        return converse(engine, message, on_message, fd)
 
-    own.subscribe(kill)
+    monkeypatch.setattr(Engine, "_converse", dying)
+    own = study("llama", "llama-q4-0", "llama-q8-0", n_blocks=2)
     results = own.run().results
-    assert results.status.tolist() == ["failed", "done"] and "died" in results.error[0]
-    assert "candidate" in {event.kind for event in own.events if event.candidate == "llama-q4-0"}
+    assert results.status.tolist() == ["failed", "done"] and "llama-q4-0.gguf died" in results.error[0]
+    assert [event.kind for event in own.events if event.candidate == "llama-q4-0"] == ["candidate"]
+    assert np.isnan(results.kl[0]) and results.kl[1] > 0
 
 
 def test_what_cannot_be_compared_is_a_row_or_an_error(study, zoo_models):
@@ -158,5 +162,63 @@ def test_no_worker_outlives_a_study(study):
 
 
 def test_the_texts_that_ship_are_read_by_default(zoo_models, tmp_path):
-    own = QuantizationStudy(zoo_models / "llama.gguf", [zoo_models / "llama-q8-0.gguf"], n_blocks=1, directory=tmp_path)
+    files = [zoo_models / f"{name}.gguf" for name in ("llama", "llama-q8-0")]
+    own = QuantizationStudy(files[0], files[1:], n_blocks=1, drift=False, speed=False, directory=tmp_path)
     assert own.run().texts.text.tolist() == ["prose", "code"]
+
+
+def test_types_and_recipes_are_made_and_measured(zoo_models, measured, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    recipe = {"name": "first layers", "type": "Q4_0", "tensor_types": {r"blk\.[01]\.": "Q8_0"}}
+    own = QuantizationStudy(
+        zoo_models / "llama.gguf",
+        ["q8_0", recipe, {"tensor_types": {"none": "Q8_0"}}],
+        TEXTS,
+        n_ctx=64,
+        drift=False,
+        speed=False,
+    )
+    assert own.results.status.tolist() == ["waiting"] * 3 and own.results.path.tolist() == [""] * 3
+    with pytest.raises(lt.LlamaTelemetryError, match="not made yet"):
+        own.tensor_error("Q8_0")
+    results = own.run().results
+    assert results.name.tolist() == ["Q8_0", "first layers", "recipe"]
+    assert results.kind.tolist() == ["type", "recipe", "recipe"]
+    assert results.status.tolist() == ["done", "done", "failed"] and "no tensor of" in results.error[2]
+    assert "Q8_0" in results.got[1] and "Q4_0" in results.got[1] and results.bytes[0] > results.bytes[1] > 0
+    assert 0 < results.kl[0] < results.kl[1] < measured.results.kl[0]
+    errors = own.tensor_error("first layers")
+    assert errors[errors.layer == 0].relative.max() < errors[errors.layer == 3].relative.max()
+    with pytest.raises(lt.LlamaTelemetryError, match="a recipe has no 'tensors'"):
+        QuantizationStudy(zoo_models / "llama.gguf", [{"type": "Q8_0", "tensors": {}}])
+
+
+def test_a_cache_type_is_a_candidate(smollm2_path, tmp_path):
+    options = {"n_ctx": 64, "n_blocks": 1, "drift": False, "speed": False, "directory": tmp_path}
+    results = QuantizationStudy(smollm2_path, ["kv:q8_0", "kv:q4_0"], TEXTS, **options).run().results
+    assert results.kind.tolist() == ["kv", "kv"] and results.status.tolist() == ["done", "done"]
+    assert 0 < results.kl[0] < 0.01 < results.kl[1] < 1
+    assert results.bytes[0] == smollm2_path.stat().st_size
+
+
+def test_drift_is_that_of_two_traces(measured, zoo_models):
+    table, heads = measured.layer_drift, measured.head_drift
+    assert table.index.tolist() == measured.results.name.tolist() and table.columns.tolist() == [0, 1, 2, 3]
+    assert (table.loc["llama"] == 0).all() and (table.loc["llama-q8-0"] < table.loc["llama-q4-0"]).all()
+    assert heads.shape == (3, 4, 8) and (heads[2] == 0).all() and (heads[0] > heads[1]).mean() > 0.9
+    with lt.open_model(zoo_models / "llama.gguf") as base, lt.open_model(zoo_models / "llama-q4-0.gguf") as other:
+        ids = [base.info.bos_id, *base.tokenize(TEXTS["prose"], add_special=False)[:63]]
+        a, b = (model.trace(ids, logits="all") for model in (base, other))
+    moved = np.linalg.norm(b.hidden(3) - a.hidden(3), axis=1) / np.linalg.norm(a.hidden(3), axis=1)
+    assert table.loc["llama-q4-0", 3] == pytest.approx(np.median(moved), rel=1e-4)
+    tv = np.abs(a.attention(2, 5) - b.attention(2, 5)).sum(1)[1:] / 2
+    assert heads[0, 2, 5] == pytest.approx(tv.mean(), rel=1e-3)
+
+
+def test_speed_is_measured_or_says_why_not(study):
+    own = study("llama", "llama-q8-0", n_blocks=1, speed=True).run()
+    row, base = own.results.iloc[0], own.base_facts
+    assert base["memory_bytes"] > row.memory_bytes > 0 and row.prefill_spread >= 0
+    assert bool(row.speed_note) == np.isnan(row.decode_tps)
+    short = study("llama", "llama-q8-0", text="two words", speed=True).run().results.iloc[0]
+    assert short.status == "done" and "too few for a speed" in short.speed_note and np.isnan(short.decode_tps)
