@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .studies.quantize import imatrix, quantize
     from .telemetry.doctor import doctor
     from .telemetry.gpu import GpuTelemetry
+    from .telemetry.otel import Instrumentation, instrument
     from .telemetry.samples import Sample
     from .telemetry.server import Telemetry
     from .trace import GeneratedToken, Trace, load_trace
@@ -77,6 +78,8 @@ _HOMES = {
     "Sample": "telemetry.samples",
     "Telemetry": "telemetry.server",
     "doctor": "telemetry.doctor",
+    "Instrumentation": "telemetry.otel",
+    "instrument": "telemetry.otel",
     "decode_thumbnail": "analysis.attention",
     "link": "widgets.links",
     "imatrix": "studies.quantize",
@@ -121,6 +124,7 @@ __all__ = [
     "GpuTelemetry",
     "Graph",
     "HeadComparison",
+    "Instrumentation",
     "LayerLens",
     "LlamaTelemetryError",
     "MemoryBudgetExceeded",
@@ -145,6 +149,7 @@ __all__ = [
     "doctor",
     "graph_of",
     "imatrix",
+    "instrument",
     "link",
     "list_models",
     "load_ipython_extension",

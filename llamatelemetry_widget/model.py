@@ -307,7 +307,7 @@ class Model:
     ) -> RunningTrace:
         """Start what `trace` does and return at once; the parameters are the same."""
         request = _trace_request("trace", layers, capture, logits, flash_attention, kv_type, n_ubatch, memory_budget)
-        return RunningTrace(lambda emit: self._trace(prompt, decoder_prompt, request, emit))
+        return RunningTrace(lambda emit: self._trace(prompt, decoder_prompt, request, emit), self.info.name)
 
     def _trace(
         self,
@@ -399,7 +399,7 @@ class Model:
             ids, decoder_ids = self._prompt_ids(prompt, decoder_prompt, int(max_tokens))
             return self._collect(GrowingCollector, ids, decoder_ids, request, emit)
 
-        return Generation(work, int(max_tokens))
+        return Generation(work, int(max_tokens), self.info.name)
 
     def _sampled(self, logits: Array, before: Sequence[int], sampler: Mapping[str, float]) -> tuple[Array, Array, int]:
         """What llama.cpp's sampler chain leaves of logits after some tokens: ids, probabilities, the one it chose.

@@ -297,6 +297,15 @@ def test_the_python_of_the_spaces_page_runs(tmp_path):
     assert written == [f"embedding.{end}" for end in ("html", "parquet", "png", "svg")]
 
 
+def test_the_python_of_the_page_on_opentelemetry_runs(tmp_path):
+    pytest.importorskip("opentelemetry.sdk")
+    assert "http://127.0.0.1:" in run(python_of(page("opentelemetry.md")) + "\nprint(endpoint.url)", tmp_path)
+
+
+def test_the_python_of_the_doctors_page_runs(tmp_path):
+    run(python_of(page("doctor.md")) + "\nassert 'llama.cpp' in repr(report)", tmp_path)
+
+
 def test_the_python_of_the_page_on_graphs_runs(tmp_path):
     code = python_of(page("graphs.md")) + "\nprint(len(parts.nodes), len(operations.nodes) > 900, len(looks.nodes))"
     assert run(code, tmp_path).split()[:2] == ["727", "True"]

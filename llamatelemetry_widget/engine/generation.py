@@ -29,14 +29,18 @@ class Generation(RunningTrace):
     ...     print(token.text, f"{token.probability:.0%}")
     """
 
-    def __init__(self, work: Callable[[Callable[[TraceEvent], None]], Trace], max_tokens: int) -> None:
+    operation = "generate"
+
+    def __init__(
+        self, work: Callable[[Callable[[TraceEvent], None]], Trace], max_tokens: int, model_name: str = ""
+    ) -> None:
         self._max_tokens = max_tokens
         self.n_max = 0
         self._written: list[GeneratedToken] = []
         self._growing: Trace | None = None
         self._changed = threading.Condition()
         self._next = 0
-        super().__init__(work)
+        super().__init__(work, model_name)
 
     @property
     def trace(self) -> Trace | None:

@@ -16,6 +16,7 @@ from ..analysis.attention import Reduced
 from ..errors import EngineCancelled, LlamaTelemetryError
 from ..trace import GeneratedToken, Trace
 from .client import STOPPED
+from .observers import begins
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,19 @@ class RunningTrace:
     """A trace in progress. It runs in a thread of its own, so that it can be watched and stopped meanwhile.
 
     Callbacks of `subscribe` come in that thread.
+
+    Attributes
+    ----------
+    operation : str
+        ``"trace"``, or ``"generate"`` of a `Generation`.
+    model_name : str
+        Of which model.
     """
 
-    def __init__(self, work: Callable[[Callable[[TraceEvent], None]], Trace]) -> None:
-        self._work = work
+    operation = "trace"
+
+    def __init__(self, work: Callable[[Callable[[TraceEvent], None]], Trace], model_name: str = "") -> None:
+        self._work, self.model_name = work, model_name
         self._stop = threading.Event()
         self.latest: TraceEvent | None = None
         self._lock = threading.Lock()
@@ -49,12 +59,18 @@ class RunningTrace:
         self._trace: Trace | None = None
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="llamatelemetry-trace", daemon=True)
+        begins(self)
         self._thread.start()
 
     @property
     def done(self) -> bool:
         """Whether the run has ended, one way or another."""
         return not self._thread.is_alive()
+
+    @property
+    def error(self) -> BaseException | None:
+        """What ended the run; None while it goes on, and where it ended well."""
+        return self._error
 
     def subscribe(self, callback: Callable[[TraceEvent], None]) -> None:
         """Call `callback` with every event, those that came before included."""
