@@ -27,26 +27,28 @@ if TYPE_CHECKING:
     from .widgets.attention_grid import AttentionGrid
 
 NAME = "llamatelemetry"
-VIEWS = ("attention", "layers", "tokens", "generate")
-COMMANDS = ("models", "open", "architecture", "embeddings", "quantize", "doctor", "close", "help")
+VIEWS = ("attention", "layers", "tokens", "generate", "tour")
+COMMANDS = ("models", "open", "architecture", "embeddings", "tour", "quantize", "doctor", "close", "help")
 FLASH = ("auto", "on", "off")
 INTO = "_trace"
 _WRITTEN = 64  # tokens, where `generate` is not told how many
 _QUICK_SECONDS = 0.3  # a run this short shows its result at once, without a widget that fills in
 
 HELP = f"""\
-%%{NAME} [attention|layers|tokens|generate] [--model NAME] [--layers all|0-5,8] [--flash auto|on|off]
+%%{NAME} [attention|layers|tokens|generate|tour] [--model NAME] [--layers all|0-5,8] [--flash auto|on|off]
                  [--predict N] [--temperature T] [--seed N] [--chat] [--into NAME]
     The cell is the prompt, byte for byte. Draws the attention of every head, or (layers) what the model would say
     after each layer; the trace is kept as {INTO} or NAME. Or (tokens) its next token and what samplers leave of it.
     --predict N: the model then writes N tokens and the picture grows with them; --temperature T, --seed N: sampled,
     else always the likeliest. Or (generate) 64 tokens where no N is given, with the text and what it took in words.
+    Or (tour) from the cell, of 32 tokens at most, to its next token step by step.
     --chat: the cell is what a user says, in the model's own chat template.
     Without --model: the model opened last, else $LLAMATELEMETRY_MODEL, else the smallest installed of the catalogue.
 %{NAME} models          every model that is found on this machine
 %{NAME} open NAME       open a model: a path, a name of the table, hf:owner/repo[/file], ollama:name[:tag]
 %{NAME} architecture [NAME]    every tensor and every byte of a model; without NAME of the default one
 %{NAME} embeddings [NAME]    the whole vocabulary of a model as a space to fly through
+%{NAME} tour [--model NAME]    from a sentence of ours to its next token, step by step
 %{NAME} quantize TYPE [NAME] [--out FILE] [--imatrix FILE]    a smaller file of a model, by llama.cpp's quantizer
 %{NAME} doctor          what works here and what does not, with the command that mends it
 %{NAME} close [NAME]    end the worker of a model, or of all
@@ -89,6 +91,12 @@ def _line_options() -> argparse.ArgumentParser:
     options = _Options(prog=f"%{NAME}")
     options.add_argument("command", nargs="?", default="help")
     options.add_argument("name", nargs="?")
+    return options
+
+
+def _tour_options() -> argparse.ArgumentParser:
+    options = _Options(prog=f"%{NAME} tour")
+    options.add_argument("--model")
     return options
 
 
@@ -180,6 +188,8 @@ class Magics:
         words = _words(line)
         if words[:1] == ["quantize"]:
             return self._short_errors(self._quantize, _quantize_options().parse_args(words[1:]))
+        if words[:1] == ["tour"]:
+            return self._short_errors(self._tour, _tour_options().parse_args(words[1:]).model, None)
         arguments = _line_options().parse_args(words)
         _known(arguments.command, COMMANDS, "command")
         return self._short_errors(getattr(self, f"_{arguments.command}"), arguments.name)
@@ -244,6 +254,11 @@ class Magics:
         self._no_more("doctor", name)
         return doctor()
 
+    def _tour(self, name: str | None, prompt: Prompt | None) -> Any:
+        from .widgets.tour import Tour
+
+        return Tour(self._model(name), prompt)
+
     def _close(self, name: str | None) -> None:
         if name is not None and name not in self._opened:
             there = ", ".join(self._opened) or "none"
@@ -267,6 +282,8 @@ class Magics:
         asked: Prompt = [{"role": "user", "content": prompt}] if arguments.chat else prompt
         if arguments.view == "tokens":
             return self._explore(arguments, asked)
+        if arguments.view == "tour":
+            return self._tour(arguments.model, asked)
         if arguments.view == "generate":
             arguments.predict = arguments.predict or _WRITTEN
         running = self._run(arguments, asked)
@@ -404,7 +421,9 @@ class Magics:
         if not is_cell:
             if not before:
                 return list(COMMANDS)
-            if before in (["open"], ["architecture"], ["embeddings"]):
+            if before == ["tour"]:
+                return ["--model"]
+            if before in (["open"], ["architecture"], ["embeddings"], ["tour", "--model"]):
                 return _model_names()
             if before[0] == "quantize":
                 return self._quantize_choices(before)

@@ -99,7 +99,7 @@ def _vectors(head: Head) -> Step:
             "How many numbers has one head\u2019s query?",
             size,
             [head.reading.model.info.width or 4 * size, int(s.heads)],
-            f"{size} numbers per head, {s.heads} heads in this layer.",
+            f"The {s.heads} heads of this layer together: {number(size * s.heads)}.",
         ),
         after=[strips(*rows)],
         tokens=[head.last],
@@ -172,7 +172,7 @@ def _rotary(head: Head, q: Rotation, k: Rotation) -> Step:
         ),
         after=[
             dials(measured, turns, f"angles of the query of {name(head.tokens, head.last)} in {head.title}, measured"),
-            strips(("query before", q.before[own]), ("query after", q.after[own])),
+            strips(("query after", q.after[own])),
             strips(
                 ("key before", k.before[min(head.kv_head, len(k.before) - 1)]),
                 ("key after", k.after[min(head.kv_head, len(k.after) - 1)]),
@@ -201,7 +201,7 @@ def _scores(head: Head) -> Step:
             "Which of these tokens gets the largest score?",
             [name(head.tokens, at) for at in sorted(best)],
             name(head.tokens, top),
-            f"{name(head.tokens, top)} with {number(float(row[top]))}.",
+            f"Its score is {number(float(row[top]))}.",
         ),
         after=[
             strips(("query", q), (f"key of {name(head.tokens, top)}", key), ("products", q * key)),
@@ -221,11 +221,11 @@ def _scale(head: Head) -> Step:
     root = 1 / math.sqrt(size)
     usual = math.isclose(s.scale, root, rel_tol=1e-3)
     because = (
-        f"{number(s.scale)} = 1 / \u221a{size}, the head size."
+        f"That is 1 / \u221a{size}, of the head size."
         if usual
-        else "1: this model has the factor in its weights or its queries already."
+        else "This model has the factor in its weights or its queries already."
         if s.scale == 1
-        else f"{number(s.scale)}, this model\u2019s own factor; 1 / \u221a{size} would be {number(root)}."
+        else f"It is this model\u2019s own factor; 1 / \u221a{size} would be {number(root)}."
     )
     return step(
         "scale",
@@ -265,7 +265,7 @@ def _cap(head: Head) -> Step:
             "How large can a score be after that?",
             c,
             [1.0, float(len(head.tokens)), 10 * c],
-            f"At most {number(c)}. The largest here is {number(float(row[top]))}, for {name(head.tokens, top)}.",
+            f"The largest here is {number(float(row[top]))}, for {name(head.tokens, top)}.",
         ),
         after=[head.bars("capped", top)],
         tokens=[head.last, top],
@@ -360,7 +360,7 @@ def _mask(head: Head) -> Step:
             f"How many tokens may {name(head.tokens, row)} look at?",
             seen,
             [row, row + 1, len(head.tokens)],
-            f"{seen} of {len(head.tokens)}.",
+            "The others come later." if seen == row + 1 else f"Of {len(head.tokens)} in all.",
         ),
         after=[matrix(masked, head.tokens, head.tokens, "signed", [row])],
         tokens=[row],
@@ -395,7 +395,7 @@ def _softmax(head: Head) -> Step:
             needed,
             [2, 4],
             words,
-            f"{needed}. {name(head.tokens, top)} has {number(float(row[top]))}.",
+            f"{name(head.tokens, top)} alone has {number(float(row[top]))}.",
         ),
         after=[head.bars("softmax", top), matrix(head.at("softmax"), head.tokens, head.tokens, "weight", [head.last])],
         tokens=[head.last, top],

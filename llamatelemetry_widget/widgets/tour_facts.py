@@ -9,15 +9,17 @@ from typing import Any
 
 import numpy as np
 
+from ..analysis.lens import Lens
 from ..trace import display_token
 from .attention_facts import day, details
 from .tour_attention import attention_steps
-from .tour_figures import bars, matrix, name, number, share, strips
-from .tour_layers import add_step, first_steps, kinds, mlp_steps, norm_step, recurrent_steps
+from .tour_figures import Figure, bars, matrix, name, number, share, strips
+from .tour_layers import add_step, first_steps, kinds_of_layers, mlp_steps, norm_step, recurrent_steps
 from .tour_step import Step, ask, ask_number, ask_range, step
 from .tour_values import Array, Reading
 
 _SHOWN = 10  # words of a distribution
+_ROWS = 36  # layers of a drawing
 #: TokenExplorer's own settings, so that both say the same.
 SAMPLER = {"temperature": 0.8, "top_k": 40, "typical_p": 1.0, "top_p": 0.95, "min_p": 0.05, "repeat_penalty": 1.0}
 
@@ -47,84 +49,81 @@ def steps(reading: Reading) -> list[Step]:
     """The steps; those that this architecture does not have are replaced by what it does instead."""
     mixing = attention_steps(reading) if reading.part else recurrent_steps(reading)
     layer = [*norm_step(reading), *mixing, *add_step(reading), *mlp_steps(reading)]
-    return [*first_steps(reading), *layer, *_repeat(reading), *_cross(reading), *_ending(reading)]
+    other = recurrent_steps(reading) if reading.part else []
+    return [*first_steps(reading), *layer, *other, _repeat(reading), *_cross(reading), *_ending(reading)]
 
 
 # ----------------------------------------------------------------------- all layers
 
 
-def _repeat(reading: Reading) -> list[Step]:
-    trace, part, last = reading.trace, reading.part, len(reading.tokens) - 1
-    layers = [own.layer for own in trace.layers_of(part)] if part else [own.layer for own in trace.layers]
-    norms = [float(np.linalg.norm(trace.hidden(layer, part)[-1])) for layer in layers]
-    count = len(layers)
+def _repeat(reading: Reading) -> Step:
+    last = len(reading.tokens) - 1
+    kinds = kinds_of_layers(reading)
+    more = f": {', '.join(f'{n} {kind}' for kind, n in kinds.items())}" if len(kinds) > 1 else ""
     says = [
-        f"The same kind of layer comes {count} times, each with weights of its own ({kinds(reading)}). The vector of "
+        f"The model has {len(reading.trace.layers)} layers, each with weights of its own{more}. The vector of "
         f"{name(reading.tokens, last)} goes through all of them."
     ]
-    grown = bars(
-        [(f"L{layer}", norm, number(norm)) for layer, norm in zip(layers, norms, strict=True)],
-        [reading.layer],
-        "length of the vector after each layer",
-    )
-    lens = reading.lens
-    if lens is None:
-        question = ask_range(
-            "How much longer is the vector at the end than after the first layer?",
-            norms[-1] / norms[0] if norms[0] else 1.0,
-            [1.0, 5.0],
-            ["it is not longer", "up to 5 times", "5 times or more"],
-            f"{number(norms[0])} after the first layer, {number(norms[-1])} after the last.",
+    if reading.lens is None:
+        question, after, see = *_grown(reading), "LayerLens goes into each layer."
+    else:
+        says.append(
+            "The model\u2019s own ending can be applied after any layer, to see what it would say if it ended there."
         )
-        return [
-            step(
-                "repeat",
-                "Layers",
-                "And again, layer after layer",
-                says,
-                [],
-                question,
-                [grown],
-                [last],
-                see="LayerLens goes into each layer.",
-            )
-        ]
-    rank = lens.final_rank[:, 0]
-    settled = next(at for at in range(len(rank)) if (rank[at:] == 1).all())
+        question, after = _settled(reading.lens)
+        after, see = [*after, *_grown(reading)[1]], "LayerLens shows this for every token and layer."
+    title = "And again, layer after layer"
+    return step("repeat", "Layers", title, says, [], question, after, [last], see=see)
+
+
+def _grown(reading: Reading) -> tuple[Figure, list[Figure]]:
+    """How long the vector is after each layer."""
+    trace, part = reading.trace, reading.part
+    layers = [own.layer for own in (trace.layers_of(part) if part else trace.layers)]
+    norms = [float(np.linalg.norm(trace.hidden(layer, part)[-1])) for layer in layers]
+    question = ask_range(
+        "How much longer is the vector at the end than after the first layer?",
+        norms[-1] / norms[0] if norms[0] else 1.0,
+        [1.0, 5.0],
+        ["it is not longer", "up to 5 times", "5 times or more"],
+        f"{number(norms[0])} after the first layer, {number(norms[-1])} after the last.",
+    )
+    shown = _some(len(layers), [layers.index(reading.layer)])
+    rows = [(f"L{layers[at]}", norms[at], number(norms[at])) for at in shown]
+    marked = [shown.index(layers.index(reading.layer))]
+    return question, [bars(rows, marked, "length of the vector after each layer")]
+
+
+def _settled(lens: Lens) -> tuple[Figure, list[Figure]]:
+    """From which layer on the final answer comes first."""
+    rank, chance = lens.final_rank[:, 0], lens.final_probability[:, 0]
+    settled = next((at for at in range(len(rank)) if (rank[at:] == 1).all()), len(rank) - 1)
     word = display_token(lens.pieces[int(lens.final_ids[0])])
     names = ["the embedding" if layer < 0 else f"layer {layer}" for layer in lens.layers]
-    options = sorted({0, len(rank) // 2, len(rank) - 1, settled})
-    shown = [
-        (
-            f"{'emb' if layer < 0 else f'L{layer}'} {display_token(lens.pieces[int(lens.ids[at, 0, 0])])}",
-            float(lens.final_probability[at, 0]),
-            f"{share(float(lens.final_probability[at, 0]))}, rank {number(int(rank[at]))}",
-        )
-        for at, layer in enumerate(lens.layers)
-    ]
-    says.append(
-        "The model\u2019s own ending can be applied after any layer, to see what it would say if it ended there."
-    )
     question = ask(
         "After which layer does the final answer come first and stay there?",
-        [names[at] for at in options],
+        [names[at] for at in sorted({0, len(rank) // 2, len(rank) - 1, settled})],
         names[settled],
-        f"After {names[settled]}: {word}.",
+        f"From there on the first word is {word}.",
     )
-    after = [bars(shown, [settled], f"first word after each layer, and how likely {word} is there"), grown]
-    return [
-        step(
-            "repeat",
-            "Layers",
-            "And again, layer after layer",
-            says,
-            [],
-            question,
-            after,
-            [last],
-            see="LayerLens shows this for every token and layer.",
+    shown = _some(len(rank), [settled])
+    rows = [
+        (
+            f"{'emb' if lens.layers[at] < 0 else f'L{lens.layers[at]}'} "
+            f"{display_token(lens.pieces[int(lens.ids[at, 0, 0])])}",
+            float(chance[at]),
+            f"{share(float(chance[at]))}, rank {number(int(rank[at]))}",
         )
+        for at in shown
     ]
+    what = f"first word after each layer, and how likely {word} is there"
+    return question, [bars(rows, [shown.index(settled)], what)]
+
+
+def _some(count: int, wanted: list[int]) -> list[int]:
+    """At most `_ROWS` places, evenly, and those that are wanted."""
+    even = np.linspace(0, count - 1, min(count, _ROWS)).round().astype(int).tolist()
+    return sorted({*even, *wanted})
 
 
 def _cross(reading: Reading) -> list[Step]:
@@ -156,7 +155,7 @@ def _cross(reading: Reading) -> list[Step]:
                 f"Which of these tokens do the heads of its layer {own.layer} look at most?",
                 [name(keys, at) for at in best],
                 name(keys, top),
-                f"{name(keys, top)}: mean weight {number(float(table.mean(0)[top]))}.",
+                f"Its mean weight is {number(float(table.mean(0)[top]))}.",
             ),
             after=[matrix(table, [f"H{head}" for head in range(own.heads)], keys, "weight")],
             tokens=[top],
@@ -230,7 +229,7 @@ def _logits(reading: Reading, logits: Array, best: list[int], words: list[str]) 
             "How many logits are computed for the next token?",
             logits.size,
             [final.size if final is not None else _SHOWN, len(reading.tokens)],
-            f"{number(logits.size)}. The largest is {number(float(logits[best[0]]))}, for {words[0]}.",
+            f"One per piece. The largest is {number(float(logits[best[0]]))}, for {words[0]}.",
         ),
         after=[
             bars(
@@ -299,7 +298,7 @@ def _sampler(reading: Reading, logits: Array, probabilities: Array, best: list[i
             f"How many of the {number(logits.size)} tokens are left to draw from?",
             len(after),
             [1, int(min(SAMPLER["top_k"], logits.size)), logits.size],
-            f"{len(after)}.",
+            f"The model itself gave {'it' if len(after) == 1 else 'them'} {share(float(probabilities[ids].sum()))}.",
         ),
         after=[bars(rows, [0], "after the chain (before \u2192 after)")],
         tokens=[len(reading.tokens) - 1],

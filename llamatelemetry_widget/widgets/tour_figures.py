@@ -20,13 +20,12 @@ _FIRST = 4  # numbers of a vector that are written out
 
 
 def number(value: float) -> str:
-    """Three figures: ``54.2``, ``−0.00312``, ``1 024``."""
-    size = abs(value)
-    if size >= 999.5:
-        text = f"{round(size):,}".replace(",", "\u202f")
-    elif size == 0 or size >= 1e-4:
-        digits = 0 if size == 0 else max(0, 2 - math.floor(math.log10(size)))
-        text = f"{size:.{digits}f}"
+    """Three figures: ``54.2``, ``\u22120.00312``, ``1\u202f024``; a whole number below a thousand as it is."""
+    size = float(f"{abs(value):.2e}")
+    if size >= 1000 or value == int(value):
+        text = f"{abs(round(value)):,}".replace(",", "\u202f")
+    elif size >= 1e-4:
+        text = f"{size:.{max(0, 2 - math.floor(math.log10(size)))}f}"
     else:
         mantissa, _, power = f"{size:.1e}".partition("e")
         text = f"{mantissa}e\u2212{abs(int(power))}"

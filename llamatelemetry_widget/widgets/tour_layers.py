@@ -55,7 +55,7 @@ def _tokens(reading: Reading) -> Step:
             f"Into how many tokens is this text of {words} words cut?",
             len(tokens),
             [words, letters, len(tokens) + (words == len(tokens) == letters)],
-            f"{len(tokens)}. A leading \u00b7 is a space: it belongs to the token.",
+            "A leading \u00b7 is a space: it belongs to the token.",
         ),
         after=[chips(tokens, [len(tokens) - 1])],
         tokens=[len(tokens) - 1],
@@ -157,7 +157,7 @@ def norm_step(reading: Reading) -> list[Step]:
                 "What is the root mean square of the vector afterwards, before the weights?",
                 1.0,
                 [rms, 0.0] if abs(rms - 1) > 1e-2 else [0.0, 2.0],
-                f"1, whatever came in (measured: {number(after)}).",
+                f"Whatever came in. Measured here: {number(after)}.",
             ),
             after=[strips(("normed", normed)), strips(("times its weights", read))],
             tokens=[len(reading.tokens) - 1],
@@ -170,76 +170,75 @@ def norm_step(reading: Reading) -> list[Step]:
 
 
 def recurrent_steps(reading: Reading) -> list[Step]:
-    """What a layer without attention does with earlier tokens."""
-    inner, conv, state = (reading.row(role) for role in ("inner", "conv", "state"))
-    facts = next((own for own in reading.trace.layers if own.layer == reading.layer), None)
+    """What a layer without attention does with earlier tokens; nothing where no layer is such a one."""
+    if reading.other is None:
+        return []
+    made = {"inner": _inner, "conv": _convolution, "state": _state}
+    rows = {role: reading.row(role) for role in made}
+    return [make(reading, row) for role, make in made.items() if (row := rows[role]) is not None]
+
+
+def _inner(reading: Reading, inner: Array) -> Step:
+    width, last = reading.model.info.width or 0, len(reading.tokens) - 1
+    facts = next(own for own in reading.trace.layers if own.layer == reading.other)
+    kind = facts.reason.split(" layer")[0]
+    return step(
+        "inner",
+        "Widen",
+        "A layer without attention",
+        [
+            f"Layer {reading.other} is a {kind} layer: it has no queries and no keys. One matrix makes a wider vector "
+            f"of the normed one, and what follows looks back in another way.",
+        ],
+        [],
+        ask_number("How many numbers come out?", inner.size, [width, 2 * inner.size], f"From {number(width)}."),
+        after=[strips((name(reading.tokens, last), inner))],
+        tokens=[last],
+        inside=reading.part is None,
+    )
+
+
+def _convolution(reading: Reading, conv: Array) -> Step:
     last = len(reading.tokens) - 1
-    found = []
-    if inner is not None:
-        width = reading.model.info.width or 0
-        found.append(
-            step(
-                "inner",
-                "Widen",
-                "No attention: one wide vector",
-                [
-                    f"Layer {reading.layer} is a {facts.reason if facts else 'layer without attention'}. There are no "
-                    f"queries and keys. One matrix makes a wider vector of the normed one.",
-                ],
-                [],
-                ask_number(
-                    "How many numbers come out?", inner.size, [width, 2 * inner.size], f"{inner.size}, from {width}."
-                ),
-                after=[strips((reading.tokens[last], inner))],
-                tokens=[last],
-                inside=True,
-            )
-        )
-    if conv is not None:
-        found.append(
-            step(
-                "conv",
-                "Convolution",
-                "A short look back",
-                [
-                    "A convolution mixes each number with itself at the few tokens before. That is all that this part "
-                    "sees directly of the past.",
-                ],
-                [],
-                ask(
-                    "Does the convolution see the first token of a long text?",
-                    ["yes", "no"],
-                    "no",
-                    "Only the last few tokens are within its reach.",
-                ),
-                after=[strips((reading.tokens[last], conv))],
-                tokens=[last],
-                inside=True,
-            )
-        )
-    if state is not None:
-        found.append(
-            step(
-                "state",
-                "State",
-                "The state instead of attention",
-                [
-                    f"Earlier tokens live on in a state of {number(state.size)} numbers per layer, which every token "
-                    f"reads and rewrites. Order comes from that: no position is added anywhere.",
-                ],
-                [],
-                ask(
-                    "How large is the state after ten times as many tokens?",
-                    ["ten times as large", "as large as now", "a hundred times as large"],
-                    "as large as now",
-                    "It has a fixed size. What no longer fits is forgotten; attention would keep every token instead.",
-                ),
-                after=[strips((f"state of layer {reading.layer} after {name(reading.tokens, last)}", state))],
-                tokens=[last],
-                inside=True,
-            )
-        )
-    return found
+    return step(
+        "conv",
+        "Convolution",
+        "A short look back",
+        ["A convolution mixes each number with itself at the few tokens before, each with a weight of its own."],
+        [],
+        ask(
+            "Does the convolution see the first token of a long text?",
+            ["yes", "no"],
+            "no",
+            "Only the last few tokens are within its reach.",
+        ),
+        after=[strips((name(reading.tokens, last), conv))],
+        tokens=[last],
+        inside=reading.part is None,
+    )
+
+
+def _state(reading: Reading, state: Array) -> Step:
+    last = len(reading.tokens) - 1
+    return step(
+        "state",
+        "State",
+        "A state instead of keys and values",
+        [
+            f"What layer {reading.other} keeps of earlier tokens are {number(state.size)} numbers, which every token "
+            f"reads and rewrites. The order of tokens comes from that: no position is added here.",
+        ],
+        [],
+        ask(
+            "How many numbers are kept after ten times as many tokens?",
+            ["ten times as many", "as many as now", "a hundred times as many"],
+            "as many as now",
+            "The size is fixed. What no longer fits is forgotten; attention would keep every token instead.",
+        ),
+        after=[strips((f"kept by layer {reading.other} after {name(reading.tokens, last)}", state))],
+        tokens=[last],
+        inside=reading.part is None,
+    )
 
 
 # ------------------------------------------------------------------- stream and MLP
@@ -324,7 +323,7 @@ def _router(reading: Reading) -> Step:
             f"How many of the {count} experts work on one token?",
             used,
             [1, count],
-            f"{used}: {', '.join(words)}.",
+            f"Here {', '.join(words)}.",
         ),
         after=[
             bars(
@@ -358,7 +357,7 @@ def _widened(reading: Reading) -> Step:
             f"How wide does the MLP{expert} make it?",
             wide,
             [width, width // 2, 2 * wide],
-            f"{number(wide)} numbers, {wide / width:.1f} times the stream"
+            f"{wide / width:.1f} times the stream"
             + (", made twice: a gate and what it lets through." if len(rows) == 2 else "."),
         ),
         after=[strips(*rows)] if rows else [],
@@ -439,10 +438,8 @@ def _last(get: Callable[[int, str | None], Array], layer: int, part: str | None)
         return None
 
 
-def kinds(reading: Reading) -> str:
-    """How many layers there are of which kind, in words."""
-    count = Counter(
-        "attention" if own.kind == "attention" else own.reason.split(":")[0].replace(" layer", "")
-        for own in reading.trace.layers
+def kinds_of_layers(reading: Reading) -> dict[str, int]:
+    """How many layers there are of which kind."""
+    return Counter(
+        "with attention" if own.kind == "attention" else own.reason.split(" layer")[0] for own in reading.trace.layers
     )
-    return ", ".join(f"{n} {kind}" for kind, n in count.items())

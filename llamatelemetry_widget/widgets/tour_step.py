@@ -69,18 +69,12 @@ def ask(text: str, options: Sequence[str], answer: str, because: str) -> Figure:
     return {"text": text, "options": unique, "answer": unique.index(answer), "because": because}
 
 
-def ask_number(text: str, answer: float, others: Sequence[float], because: str, unit: str = "") -> Figure:
+def ask_number(text: str, answer: float, others: Sequence[float], because: str) -> Figure:
     """A question whose options are numbers, in their order."""
-    values = sorted({float(f"{value:.3g}") if value % 1 else float(value) for value in (answer, *others)})
-    wanted = float(f"{answer:.3g}") if answer % 1 else float(answer)
-    words = {value: f"{number(value) if value % 1 else _whole(value)}{unit}" for value in values}
-    return ask(text, list(words.values()), words[wanted], because)
+    words = {number(value): value for value in (*others, answer)}
+    return ask(text, sorted(words, key=lambda word: words[word]), number(answer), because)
 
 
 def ask_range(text: str, value: float, edges: Sequence[float], words: Sequence[str], because: str) -> Figure:
     """A question whose options are ranges: `words` has one more than `edges`, which belong to the range above them."""
     return ask(text, words, words[sum(value >= edge for edge in edges)], because)
-
-
-def _whole(value: float) -> str:
-    return f"{int(value):,}".replace(",", "\u202f")

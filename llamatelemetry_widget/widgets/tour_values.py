@@ -25,7 +25,6 @@ Array = np.ndarray[Any, Any]
 _THROUGH = {"VIEW", "RESHAPE", "PERMUTE", "TRANSPOSE", "CONT", "CPY", "CAST"}
 _NORMS = {"NORM", "RMS_NORM"}
 _PRODUCTS = {"MUL_MAT", "MUL_MAT_ID"}
-_MIXES = {"SSM_SCAN", "SSM_CONV", "RWKV_WKV6", "RWKV_WKV7", "GATED_LINEAR_ATTN", "GATED_DELTA_NET"}
 _TOP = 5  # words of the lens
 
 
@@ -80,6 +79,8 @@ class Reading:
         ``"q"`` and ``"k"`` where the model rotates.
     parallel : bool
         The MLP reads what attention reads.
+    other : int or None
+        A layer without attention that keeps something else of earlier tokens.
     lens : Lens or None
         Of the last token.
     """
@@ -94,6 +95,7 @@ class Reading:
     ops: dict[str, str]
     rotations: dict[str, Rotation]
     parallel: bool
+    other: int | None
     lens: Lens | None
 
     @property
@@ -122,6 +124,9 @@ def read(model: Model, ids: Sequence[int]) -> Reading:
     name = part if part is not None and part in parts else next(iter(parts))
     own, last = parts[name], list(parts)[-1]
     roles = {role: (name, *where) for role, where in own.roles(layer).items()}
+    other = _without(trace, layer, part)
+    if other is not None:
+        roles |= {role: (name, *where) for role, where in own.recurrence(other).items()}
     roles |= {role: (last, *where) for role, where in parts[last].ending().items()}
     found = model._values(list(ids), decoder, list(roles.values()))
     rows = {role: np.asarray(value, np.float32)[0] for role, (value, _) in zip(roles, found, strict=True)}
@@ -132,7 +137,15 @@ def read(model: Model, ids: Sequence[int]) -> Reading:
         for x in "qk"
         if role == f"{x}_after"
     }
-    return Reading(model, trace, part, layer, head, key, rows, ops, rotations, own.parallel(layer), _lens(trace))
+    return Reading(model, trace, part, layer, head, key, rows, ops, rotations, own.parallel(layer), other, _lens(trace))
+
+
+def _without(trace: Trace, layer: int, part: str | None) -> int | None:
+    """A layer with a memory instead of attention: the one that is looked at, else the first."""
+    if part is None:
+        return layer
+    found = [own.layer for own in trace.layers if own.reason.startswith(("recurrent", "convolution"))]
+    return found[0] if found else None
 
 
 def _chosen(trace: Trace, part: str | None) -> tuple[int, int, int]:
@@ -194,10 +207,17 @@ class Operations:
 
         ``start`` (what the first layer reads), ``embedding``, ``position`` (a learned one), ``stream`` and ``normed``
         (before and after the norm, without its weights), ``read`` (what attention or recurrence multiplies),
-        ``q_before``, ``q_after``, ``k_before``, ``k_after`` (rotary), ``inner`` (first product of a recurrent layer),
-        ``conv``, ``state``; of the MLP ``mlp_read``, ``router``, ``gate``, ``up``, ``act``, ``down``.
+        ``q_before``, ``q_after``, ``k_before``, ``k_after`` (rotary); of the MLP ``mlp_read``,
+        ``router``, ``gate``, ``up``, ``act``, ``down``.
         """
         found = {**self._beginning(), **self._mixing(layer), **self._rotary(layer), **self._mlp(layer)}
+        return {role: (at, self._axis(role, at)) for role, at in found.items() if at is not None}
+
+    def recurrence(self, layer: int) -> dict[str, tuple[int, int]]:
+        """Of a layer without attention: ``inner`` (its first product), ``conv``, ``state`` (what it keeps)."""
+        own = self._layer(layer)
+        conv = next((i for i in own if self.nodes[i][1] == "SSM_CONV"), None)
+        found = {"inner": self._first_product(layer), "conv": conv, "state": self._state(layer, own)}
         return {role: (at, self._axis(role, at)) for role, at in found.items() if at is not None}
 
     def ending(self) -> dict[str, tuple[int, int]]:
@@ -246,12 +266,7 @@ class Operations:
             return {}
         read = self._activation(product)
         norm = self._norm_of(read)
-        own = self._layer(layer)
-        mixes = {self.nodes[i][1]: i for i in own if self.nodes[i][1] in _MIXES}
-        found = {"read": read, "normed": norm, "stream": None if norm is None else self._activation(norm)}
-        if mixes:
-            found |= {"inner": product, "conv": mixes.get("SSM_CONV"), "state": self._state(layer, own)}
-        return found
+        return {"read": read, "normed": norm, "stream": None if norm is None else self._activation(norm)}
 
     def _rotary(self, layer: int) -> dict[str, int | None]:
         ropes = [i for i in self._layer(layer) if self.nodes[i][1] == "ROPE"]

@@ -274,6 +274,16 @@ def test_the_vocabulary_of_a_model_is_shown_as_a_space(shell, zoo_models):
     named.close()
 
 
+def test_a_tour_of_our_sentence_or_of_the_cell(shell, zoo_models):
+    path = zoo_models / "llama.gguf"
+    ours = run(shell, f"%llamatelemetry tour --model {path}").result
+    assert isinstance(ours, lt.Tour) and len(ours.facts["tokens"]) == 32
+    own = run(shell, f"%%llamatelemetry tour --model {path}\nthe sea").result
+    assert isinstance(own, lt.Tour) and own.trace.text.endswith("the sea")
+    refused = run(shell, "%llamatelemetry tour smollm2")
+    assert "unrecognized arguments: smollm2" in str(refused.error_in_exec)
+
+
 def test_a_model_is_quantized_and_what_it_got_is_said(shell, capsys, zoo_models, tmp_path):
     out = tmp_path / "small.gguf"
     made = run(shell, f"%llamatelemetry quantize Q4_K_M '{zoo_models / 'llama.gguf'}' --out '{out}'").result
@@ -294,6 +304,7 @@ def test_a_model_is_quantized_and_what_it_got_is_said(shell, capsys, zoo_models,
         ("%llamatelemetry open smo", {"smollm2"}),
         ("%llamatelemetry architecture smo", {"smollm2"}),
         ("%llamatelemetry embeddings smo", {"smollm2"}),
+        ("%llamatelemetry tour --model smo", {"smollm2"}),
         ("%llamatelemetry quantize Q4_K", {"Q4_K_M", "Q4_K_S"}),
         ("%llamatelemetry quantize Q4_K_M smo", {"smollm2"}),
         ("%llamatelemetry quantize Q4_K_M smollm2 --", {"--out", "--imatrix"}),

@@ -2,7 +2,7 @@
 // In: figures as Python made them, a theme, the room in px. Out: elements. Nothing is computed here but places.
 import { css } from "../shared/colour";
 import { h, s } from "../shared/dom";
-import { bound, shorten, smallWeight, weight } from "../shared/format";
+import { bound, count, shorten, smallWeight, weight } from "../shared/format";
 import type { Theme } from "../shared/theme";
 import type { Bars, Chips, Dials, Figure, Groups, Matrix, Strips } from "./data";
 
@@ -78,7 +78,7 @@ function strips(figure: Strips, theme: Theme): HTMLElement {
   });
   const most = Math.max(...figure.rows.map((row) => row.size / Math.max(row.cells.length, 1)));
   const sizes = [...new Set(figure.rows.map((row) => row.size))];
-  const words = `${sizes.join(" and ")} numbers${most > 1 ? ", each cell the largest of a few" : ""}`;
+  const words = `${sizes.map(count).join(" and ")} numbers${most > 1 ? ", each cell the largest of a few" : ""}`;
   return box(
     "strips",
     figure.rows.map((row) => `${row.label}: ${row.size} numbers, length ${row.norm}`).join("; "),

@@ -232,8 +232,9 @@ export class TourView {
     const shown = this.predicted === undefined ? step.figures : [...step.figures, ...step.after];
     this.figures.replaceChildren(...shown.map((figure) => draw(figure, this.theme, room)));
     this.figures.hidden = shown.length === 0;
-    this.back.disabled = this.state.step === 0;
-    this.next.disabled = this.state.step === this.facts.steps.length - 1;
+    // Not `disabled`: a button that has the focus would lose it, and with it the keys.
+    this.back.setAttribute("aria-disabled", String(this.state.step === 0));
+    this.next.setAttribute("aria-disabled", String(this.state.step === this.facts.steps.length - 1));
   }
 
   private renderHeader(): void {
@@ -266,6 +267,7 @@ export class TourView {
   private renderQuestion(): void {
     const { question, key, see } = this.step;
     if (this.question.dataset.key !== key) {
+      const focused = this.question.contains(document.activeElement);
       this.question.dataset.key = key;
       const options = question.options.map((words, i) => {
         const b = h(
@@ -278,7 +280,10 @@ export class TourView {
         return b;
       });
       const show = h("button", { type: "button", class: "lt-link lt-to-show" }, "Show the answer");
-      show.addEventListener("click", () => this.predict(SHOWN));
+      show.addEventListener("click", () => {
+        this.predict(SHOWN);
+        this.next.focus();
+      });
       this.question.replaceChildren(
         h("p", { class: "lt-to-ask" }, question.text),
         h("div", { class: "lt-to-options", role: "group", "aria-label": question.text }, ...options),
@@ -286,6 +291,7 @@ export class TourView {
         h("p", { class: "lt-to-verdict" }),
         h("p", { class: "lt-quiet lt-to-see" }, see),
       );
+      if (focused) this.title.focus();
     }
     const said = this.predicted;
     const open = said === undefined;
