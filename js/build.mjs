@@ -17,6 +17,7 @@ const BUDGET = {
   expert_strip: 90_000,
   head_comparison: 100_000,
   layer_lens: 90_000,
+  quantization_report: 90_000,
   token_explorer: 80_000,
   tour: 60_000,
 };

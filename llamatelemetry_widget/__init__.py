@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from .widgets.head_comparison import HeadComparison
     from .widgets.layer_lens import LayerLens
     from .widgets.links import link
+    from .widgets.quantization_report import QuantizationReport
     from .widgets.token_explorer import TokenExplorer
     from .widgets.tour import Tour
     from .widgets.trace_views import TraceViews
@@ -70,6 +71,7 @@ _HOMES = {
     "ExpertStrip": "widgets.expert_strip",
     "HeadComparison": "widgets.head_comparison",
     "LayerLens": "widgets.layer_lens",
+    "QuantizationReport": "widgets.quantization_report",
     "TokenExplorer": "widgets.token_explorer",
     "Tour": "widgets.tour",
     "TraceViews": "widgets.trace_views",
@@ -133,6 +135,7 @@ __all__ = [
     "ModelInfo",
     "ModelNotFound",
     "PromptTooLong",
+    "QuantizationReport",
     "RunningTrace",
     "Sample",
     "QuantizationStudy",

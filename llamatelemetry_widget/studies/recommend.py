@@ -197,7 +197,7 @@ def _words(
     base: Row, best: Row, kept: list[dict[str, Any]], tied: list[dict[str, Any]], lead: str, by_kl: bool
 ) -> tuple[str, str]:
     most = str(best.get("got") or "").split(",")[0].split(" ")[-1]  # the type of most of the file's tensors
-    own = bool(base.get("made_from")) and base["made_from"] in (best["name"], most)
+    own = _source(base) in (best["name"], most)
     headline = f"Keep {best['name']}, the type this model already has." if own else f"Take {best['name']}."
     begin = f"{lead[:1].upper()}{lead[1:]} it is" if lead else "It is"
     if by_kl:
@@ -261,8 +261,8 @@ def _agreement(blocks: pd.DataFrame, best: str, other: str) -> tuple[int, int]:
 
 def _limits(base: Row, rows: list[dict[str, Any]], files: list[dict[str, Any]], blocks: pd.DataFrame) -> list[str]:
     limits = []
-    source = base.get("made_from")
-    if source and source not in _PLAIN:
+    source = _source(base)
+    if source:
         limits.append(
             f"The base was itself made from a {source} file, so every other type pays twice{_inverted(files)}. "
             "To choose a type for the original model, study its F16 file."
@@ -285,6 +285,12 @@ def _limits(base: Row, rows: list[dict[str, Any]], files: list[dict[str, Any]], 
     if left:
         limits.append(f"Not measured yet: {', '.join(left)}.")
     return limits
+
+
+def _source(base: Row) -> str | None:
+    """The last type that quantized the base's weights; None where there is none."""
+    steps = [step for step in str(base.get("made_from") or "").split(" > ") if step and step not in _PLAIN]
+    return steps[-1] if steps else None
 
 
 def _inverted(files: list[dict[str, Any]]) -> str:

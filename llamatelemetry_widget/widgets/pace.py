@@ -13,12 +13,13 @@ SECONDS = 0.1  # hosts drop connections that flood; a page that redraws more oft
 
 
 class Pacer:
-    """Runs actions one after another, `SECONDS` apart. An action replaces one that waits under the same key.
+    """Runs actions one after another, `seconds` apart. An action replaces one that waits under the same key.
 
     Safe from any thread. Actions run in the caller's thread or in a timer's.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float = SECONDS) -> None:
+        self._seconds = seconds
         self._waiting: dict[Hashable, Callable[[], None]] = {}
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None
@@ -31,7 +32,7 @@ class Pacer:
             if self._closed:
                 return
             self._waiting[key] = action
-            wait = self._last + SECONDS - time.monotonic()
+            wait = self._last + self._seconds - time.monotonic()
             if self._timer is not None:
                 return
             if wait > 0:
@@ -58,7 +59,7 @@ class Pacer:
         action = self._waiting.pop(next(iter(self._waiting)))
         self._last = time.monotonic()
         if self._waiting:
-            self._start(SECONDS)
+            self._start(self._seconds)
         return action
 
     def _start(self, seconds: float) -> None:

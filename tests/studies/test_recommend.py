@@ -118,6 +118,8 @@ def test_a_base_that_was_quantized_is_said_aloud_with_the_case_that_shows_it():
         "The base was itself made from a Q4_1 file, so every other type pays twice, and Q5_K_M (0.0713) even loses to "
         "Q4_K_M (0.0521). To choose a type for the original model, study its F16 file."
     )
+    twice = recommend(BASE | {"made_from": "Q8_0 > F16 > Q4_1"}, rows(), blocks())
+    assert twice.limits[0].startswith("The base was itself made from a Q4_1 file")
     assert not any("made from" in limit for limit in recommend(BASE | {"made_from": "F16"}, rows(), blocks()).limits)
 
 

@@ -22,12 +22,14 @@ const DIMMED = 0.36;
 const TEXTURE = 0.62;
 
 export type Texture = 0 | 1 | 2; // plain, stripes, dots
+/** What a type's looks follow from. */
+export type Look = Pick<TypeFacts, "hue" | "family">;
 
-export function textureOf(type: TypeFacts | null): Texture {
+export function textureOf(type: Look | null): Texture {
   return type?.family === "legacy" ? 1 : type?.family === "iq" ? 2 : 0;
 }
 
-export function typeColour(type: TypeFacts | null, theme: Theme): Rgb {
+export function typeColour(type: Look | null, theme: Theme): Rgb {
   if (!type) return mix(theme.paper, theme.ink, 0.1);
   const own = type.hue === null ? undefined : QUANT[type.hue];
   return own ? parseColour(own[theme.dark ? 1 : 0])! : theme.ink3;
@@ -48,7 +50,7 @@ export function inkOn(colour: Rgb): string {
 }
 
 /** A type's colour with its texture, as a CSS background. */
-export function typeBackground(type: TypeFacts | null, theme: Theme): string {
+export function typeBackground(type: Look | null, theme: Theme): string {
   const colour = typeColour(type, theme);
   const [a, b] = [css(colour), css(second(colour, theme))];
   const texture = textureOf(type);

@@ -4,7 +4,7 @@ import { type Cleanup, Frame, h } from "../shared/dom";
 import { bytes, plural } from "../shared/format";
 import type { Theme } from "../shared/theme";
 import { inkOn, typeBackground, typeColour } from "./colours";
-import type { TreeData } from "./data";
+import type { TreeData, TypeFacts } from "./data";
 import { Opened, type Row, rowsOf } from "./rows";
 
 export const ROW = 24;
@@ -390,7 +390,7 @@ function kindWord(data: TreeData, node: number): string {
 }
 
 /** A quant type's name on its colour. */
-export function badge(type: Parameters<typeof typeColour>[0] & object, theme: Theme): HTMLElement {
+export function badge(type: TypeFacts, theme: Theme): HTMLElement {
   const colour = typeColour(type, theme);
   const e = h("span", { class: "lt-at-badge" }, type.name);
   e.style.background = `rgb(${colour.map(Math.round).join(",")})`;
