@@ -18,9 +18,9 @@ from ..engine.observers import OBSERVERS, Work
 from ..errors import BackendMissing
 from . import names
 from .collector import Collector
+from .prometheus import Endpoint, scraped_provider
 
 if TYPE_CHECKING:
-    from .prometheus import Endpoint
     from .samples import Source
 
 _LOG = logging.getLogger("llamatelemetry_widget.telemetry")
@@ -126,8 +126,6 @@ class Instrumentation:
         LlamaTelemetryError
             The port is in use.
         """
-        from .prometheus import Endpoint, scraped_provider
-
         if self._scraped is None:
             self._scraped = scraped_provider()
         endpoint = Endpoint(self._scraped[1], host, port, sources)
