@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
@@ -40,6 +40,7 @@ Prompt = str | bytes | Sequence[int] | Sequence[Mapping[str, str]]
 Pick = tuple[str, int, int]
 What = Literal["attention", "hidden", "outputs", "experts"]
 EVERYTHING: tuple[What, ...] = ("attention", "hidden", "outputs", "experts")
+_R = TypeVar("_R", bound=RunningTrace)
 _UNITS = {"kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
 
 
@@ -113,6 +114,7 @@ class Model:
         self._header = header
         self._placed: dict[str, Any] = {"n_gpu_layers": n_gpu_layers, "devices": list(devices), "rpc": list(rpc)}
         self._engine = Engine({"path": os.fspath(info.path), **self._placed}, idle_seconds)
+        self._watchers: list[weakref.WeakMethod[Callable[[RunningTrace], None]]] = []
         self._finalizer = weakref.finalize(self, Engine.close, self._engine)
 
     def __repr__(self) -> str:
@@ -135,6 +137,17 @@ class Model:
         if self.info.cannot_run is not None:
             raise ModelFileError(self.info.cannot_run)
         return self._engine.request(message, on_message, fd)
+
+    def _watch(self, heard: weakref.WeakMethod[Callable[[RunningTrace], None]]) -> None:
+        """Let somebody hear of each run that begins, for as long as they live."""
+        self._watchers = [*(one for one in self._watchers if one() is not None), heard]
+
+    def _told(self, run: _R) -> _R:
+        for watcher in self._watchers:
+            heard = watcher()
+            if heard is not None:
+                heard(run)
+        return run
 
     @property
     def worker_pid(self) -> int | None:
@@ -307,7 +320,7 @@ class Model:
     ) -> RunningTrace:
         """Start what `trace` does and return at once; the parameters are the same."""
         request = _trace_request("trace", layers, capture, logits, flash_attention, kv_type, n_ubatch, memory_budget)
-        return RunningTrace(lambda emit: self._trace(prompt, decoder_prompt, request, emit), self.info.name)
+        return self._told(RunningTrace(lambda emit: self._trace(prompt, decoder_prompt, request, emit), self.info.name))
 
     def _trace(
         self,
@@ -381,8 +394,6 @@ class Model:
         PromptTooLong, MemoryBudgetExceeded, CaptureUnavailable, EngineCrashed
             When the first token is asked for.
         """
-        if max_tokens < 1:
-            raise LlamaTelemetryError(f"max_tokens {max_tokens} is no number of tokens: give 1 or more")
         request = _trace_request("generate", layers, capture, "last", flash_attention, kv_type, n_ubatch, memory_budget)
         sampler = {
             "temperature": float(temperature),
@@ -393,13 +404,40 @@ class Model:
             "repeat_penalty": float(repeat_penalty),
             "seed": int(seed),
         }
+        return self._written(prompt, decoder_prompt, max_tokens, sampler, request)
+
+    def _written(
+        self,
+        prompt: Prompt,
+        decoder_prompt: str | Sequence[int] | None,
+        max_tokens: int,
+        sampler: Message,
+        request: Message,
+    ) -> Generation:
+        if max_tokens < 1:
+            raise LlamaTelemetryError(f"max_tokens {max_tokens} is no number of tokens: give 1 or more")
         request |= {"max_tokens": int(max_tokens), "sampler": sampler}
 
         def work(emit: Callable[[TraceEvent], None]) -> Trace:
             ids, decoder_ids = self._prompt_ids(prompt, decoder_prompt, int(max_tokens))
             return self._collect(GrowingCollector, ids, decoder_ids, request, emit)
 
-        return Generation(work, int(max_tokens), self.info.name)
+        return self._told(Generation(work, int(max_tokens), self.info.name))
+
+    def _resumed(self, prompt: Prompt, decoder_prompt: Sequence[int] | None = None) -> Trace:
+        """As `trace` without capture, from what the worker's cache still holds of the prompt."""
+        run = RunningTrace(lambda emit: self._trace(prompt, decoder_prompt, _resuming("trace"), emit), self.info.name)
+        return run.result()
+
+    def _write_on(
+        self,
+        prompt: Prompt,
+        max_tokens: int,
+        sampler: Mapping[str, float],
+        decoder_prompt: Sequence[int] | None = None,
+    ) -> Generation:
+        """As `generate` without capture, from what the worker's cache still holds; `sampler` as in `_sampled`."""
+        return self._written(prompt, decoder_prompt, max_tokens, dict(sampler), _resuming("generate"))
 
     def _sampled(self, logits: Array, before: Sequence[int], sampler: Mapping[str, float]) -> tuple[Array, Array, int]:
         """What llama.cpp's sampler chain leaves of logits after some tokens: ids, probabilities, the one it chose.
@@ -794,6 +832,11 @@ def _trace_request(
         "n_ubatch": int(n_ubatch),
         "memory_budget": parse_bytes(memory_budget),
     }
+
+
+def _resuming(do: str) -> Message:
+    """A run of which nothing is captured, and which goes on from tokens that the context holds."""
+    return {**_trace_request(do, "all", (), "last", "auto", "f16", 512, "2GB"), "reuse": True}
 
 
 def _pair(name: str, a: TreeNode | None, b: TreeNode | None) -> dict[str, Any]:

@@ -144,6 +144,8 @@ class RunTelemetry(TypedDict, total=False):
         Resident memory of the two processes at the end of the run.
     context_used, context_size : int
         Tokens in the context, and tokens that the context of this run has room for.
+    context_reused : int
+        Only in runs that go on from an earlier one: tokens whose keys and values were there and not computed again.
     overhead : dict
         Only after `Trace.measure_overhead`.
     first_token_seconds : float
@@ -170,6 +172,7 @@ class RunTelemetry(TypedDict, total=False):
     kernel_memory_bytes: int
     context_used: int
     context_size: int
+    context_reused: int
     overhead: dict[str, Any]
     first_token_seconds: float
     decode_seconds: float

@@ -132,6 +132,7 @@ class Collector:
     def finish(self, answer: Message) -> Trace:
         """The whole trace, once the worker is done."""
         trace, seconds = self._trace, answer["seconds"]
+        computed = len(self._ids) + len(self._decoder_ids) - answer["kept"]
         prefill = sum(value for name, value in seconds.items() if name not in _NO_PREFILL)
         spent = sum(value for name, value in answer["cpu_seconds"].items() if name not in _NO_PREFILL)
         buffers = [*answer["buffers"], ["capture", "shared", self._captured]]
@@ -139,7 +140,7 @@ class Collector:
         trace.telemetry = {
             "load_seconds": self._engine.load_seconds,
             "prefill_seconds": prefill,
-            "prefill_tokens_per_second": (len(self._ids) + len(self._decoder_ids)) / prefill if prefill else None,
+            "prefill_tokens_per_second": computed / prefill if prefill else None,
             "prefill_threads_used": spent / prefill if prefill else None,
             "reduce_seconds": seconds.get("reduce"),
             "total_seconds": time.perf_counter() - self._started,
@@ -150,6 +151,8 @@ class Collector:
             "context_used": len(trace.token_ids if trace.decoder is None else trace.decoder[0]),
             "context_size": answer["n_ctx"],
         }
+        if answer["kept"]:
+            trace.telemetry["context_reused"] = answer["kept"]
         return trace
 
 

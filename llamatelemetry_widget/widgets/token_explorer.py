@@ -163,7 +163,7 @@ class TokenExplorer(TelemetryWidget):
         return [*(self._decoder or self._ids), *self._tree.ids(node)]
 
     def _run(self, node: int) -> Trace:
-        trace = self._model.trace(**self._given(node), capture=(), progress=False)
+        trace = self._model._resumed(**self._given(node))
         self._keep(node, trace.logits[-1])
         return trace
 
@@ -265,8 +265,10 @@ class TokenExplorer(TelemetryWidget):
     def _write(self, node: int, count: int, settings: dict[str, Any], heard: Heard) -> None:
         start = node
         seed = settings["seed"] + len(self._tree.path(node))  # one seed gives a text, not one token again and again
-        ask = {**self._given(node), **settings, "seed": seed}
-        self._writing = writing = self._model.generate(max_tokens=min(max(count, 1), _MOST), capture=(), **ask)
+        sampler = {**settings, "seed": seed}
+        self._writing = writing = self._model._write_on(
+            max_tokens=min(max(count, 1), _MOST), sampler=sampler, **self._given(node)
+        )
         how = "likeliest" if settings["temperature"] <= 0 else "sampled"
         try:
             for done, token in enumerate(writing, 1):

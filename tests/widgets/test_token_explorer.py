@@ -82,6 +82,16 @@ def test_the_same_seed_gives_the_same_text(explorer, model):
     again.close()
 
 
+def test_what_the_worker_holds_is_not_run_again(explorer, model):
+    explorer.step()
+    explorer.greedy(2)
+    explorer.node = 1
+    explorer.step(504)
+    n = len(explorer.facts["tokens"])
+    again = model._resumed([*explorer.facts["ids"], *explorer.tokens.id])
+    assert again.telemetry["context_reused"] == n + 1  # all but the last token of the shown branch
+
+
 def test_greedy_is_what_the_model_does(explorer, model):
     explorer.greedy(3)
     generation = model.generate(PROMPT, 3, capture=())

@@ -46,8 +46,9 @@ class Generate(Run):
         own = [a for a in plan.attention if a.part == part]
         if plan.nodes[-1].ne[0] != self.llama.n_vocab or not all(a.cached for a in own):
             raise CaptureUnavailable("this model writes no text (an encoder): trace a prompt instead")
-        self._single = context.plan(part, self._tokens(part), 1)
-        context.clear()
+        self._single = context.plan(part, self._tokens(part), 1)  # there already where rows were kept
+        if not self.kept:
+            context.clear()
         return context, plans
 
     def _compute(self, context: Context, plans: dict[str, Plan]) -> Any:

@@ -9,7 +9,7 @@ import ctypes as C
 import os
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import llama_cpp
@@ -178,6 +178,15 @@ class Llama:
             self._context.clear()
         return self._context
 
+    def continued(self, settings: Settings, room: int) -> Context:
+        """The context there is, with its tokens, if it is long enough and otherwise the same; else one with room."""
+        there = self._context
+        if there is not None and there.settings.n_ctx >= settings.n_ctx:
+            settings = replace(settings, n_ctx=there.settings.n_ctx)
+            if there.settings == settings:
+                return there
+        return self.context(replace(settings, n_ctx=settings.n_ctx + room))
+
     def close(self) -> None:
         """Free the context and the model."""
         if self._context is not None:
@@ -214,6 +223,7 @@ class Context:
                 f"the model's heads do not fit; its last lines are in the error's log"
             )
         self.buffers = llama.allocated()
+        self._held: list[int] | None = []  # tokens whose keys and values it holds; None: unknown, a run broke off
         self._plans: dict[tuple[str, int], Plan] = {}
 
     @property
@@ -225,6 +235,19 @@ class Context:
         """Forget all tokens."""
         if memory := L.llama_get_memory(self._context):
             L.llama_memory_clear(memory, True)
+        self._held = []
+
+    def keep(self, ids: Sequence[int]) -> int:
+        """Forget all but what these tokens begin with; how many stay. The last is computed anew, for its logits."""
+        held, same = self._held or [], 0
+        while same < min(len(held), len(ids) - 1) and held[same] == ids[same]:
+            same += 1
+        memory = L.llama_get_memory(self._context)
+        if not same or not memory or not L.llama_memory_seq_rm(memory, 0, same, -1):  # a recurrent state has no middle
+            self.clear()
+            return 0
+        self._held = held[:same]
+        return same
 
     def close(self) -> None:
         """Free the context."""
@@ -284,6 +307,7 @@ class Context:
 
     def _run(self, part: str, ids: Sequence[int], start: int, outputs: Sequence[int]) -> None:
         n = len(ids)
+        held, self._held = self._held, None
         batch = L.llama_batch_init(n, 0, 1)
         try:
             batch.n_tokens = n
@@ -299,6 +323,7 @@ class Context:
         self.evaluation.raise_error()
         if code != 0:
             raise LlamaTelemetryError(f"llama.cpp could not compute rows {start} to {start + n} (code {code})")
+        self._held = None if held is None or part != "self" else [*held[:start], *ids]
 
     def logits(self, rows: int) -> Array:
         """float32 (rows, vocab) of the rows that the last call was asked for, in order."""

@@ -29,6 +29,7 @@ Array = np.ndarray[Any, Any]
 Send = Callable[..., None]
 CHECK_TOLERANCE = 1e-2  # of the largest |v|; llama.cpp's own error in short prompts is below 2e-3 of that
 HALF_STEP = 2.0**-10  # its kernel for few rows sums v in F16: a random walk of steps of up to twice 2^-11, one per key
+ROOM = 512  # tokens that a context which is to be continued has beyond those that are asked for
 LOGIT_BYTES = 128_000_000  # of the logits of one ubatch, where only their statistics are wanted
 
 
@@ -43,7 +44,8 @@ class Run:
         ``ids``, ``decoder_ids`` (encoder-decoders), ``layers`` (None = all), ``capture``, ``logits`` ("last" | "all"),
         ``logit_rows`` (first and stop of those that "all" means; every row where it is not there),
         ``flash_attention``, ``kv_type``, ``n_ubatch``, ``memory_budget`` (bytes), ``verify``, ``token_stats``
-        (probability, loss, entropy, rank of every token).
+        (probability, loss, entropy, rank of every token), ``reuse`` (with nothing captured and only the last logits:
+        rows whose keys and values the context still holds are not computed again).
     send : callable
         Sends a message, with an optional file descriptor.
     cancelled : callable
@@ -62,6 +64,9 @@ class Run:
         self.seconds: dict[str, float] = {}
         self.cpu: dict[str, float] = {}  # of all threads of this process, under the same names
         self.planned: set[str] = set()
+        once = not (request["capture"] or self.verify or self.llama.is_encoder_decoder or self._every_row())
+        self.reuse = once and bool(request.get("reuse"))
+        self.kept = 0  # rows that were not computed again
 
     # ------------------------------------------------------------------ whole
 
@@ -100,16 +105,22 @@ class Run:
             ubatch = min(ubatch, max(32, LOGIT_BYTES // (4 * self.llama.n_vocab)))
         if self.llama.is_encoder_decoder:
             ubatch = max(ubatch, n)
-        context = self.llama.context(self._settings(n, ubatch))
+        settings = self._settings(n, ubatch)
+        context = self.llama.continued(settings, ROOM) if self.reuse else self.llama.context(settings)
         parts = (
             {"encoder": self.ids, "decoder": self.decoder_ids} if self.llama.is_encoder_decoder else {"self": self.ids}
         )
         plans = {part: context.plan(part, ids) for part, ids in parts.items()}
+        if self.reuse:
+            context.plan("self", self.ids, 1)  # a text that is written needs it; made later it would empty the context
         whole = any(not a.cached for plan in plans.values() for a in plan.attention if a.part == "self")
         if whole and (n > ubatch or context.settings.n_outputs != context.settings.n_ubatch):
             context = self.llama.context(self._settings(n, max(ubatch, n), every=True))  # no cache: all rows at once
             plans = {part: context.plan(part, ids) for part, ids in parts.items()}
-        context.clear()
+        if self.reuse:
+            self.kept = context.keep(self.ids)
+        else:
+            context.clear()
         return context, plans
 
     def _settings(self, n: int, ubatch: int, every: bool = False) -> Settings:
@@ -165,7 +176,7 @@ class Run:
         stats = block.array(*layout.arrays["token_stats"]) if "token_stats" in layout.arrays else None
         if stats is not None:
             stats[:, :1] = np.nan  # nothing came before the first token
-        done, total = 0, sum(len(self._tokens(part)) for part in plans)
+        done, total = self.kept, sum(len(self._tokens(part)) for part in plans)
         for part in plans:
             self.captures[part].place(block, layout)
         if not self.verify:
@@ -208,7 +219,7 @@ class Run:
     def _ubatches(self, part: str, n_ubatch: int) -> list[Ubatch]:
         n = len(self._tokens(part))
         every = self._every_row() or part == "encoder"
-        starts = range(0, n, n_ubatch)
+        starts = range(self.kept, n, n_ubatch)
         made = []
         for start in starts:
             stop = min(start + n_ubatch, n)
@@ -341,6 +352,7 @@ class Run:
                 "cpu_seconds": self.cpu,
                 "buffers": [*self.llama.buffers, *self._context.buffers],
                 "n_ctx": self._context.settings.n_ctx,
+                "kept": self.kept,
                 "worker_rss": memory,
                 "has_logits": logits is not None,
                 **self._more(),
