@@ -119,6 +119,16 @@ def layers(browser: Any) -> Iterator[tuple[str, bytes]]:
             yield "layer-lens", page.locator(".lt-root").screenshot()
 
 
+def tour(browser: Any) -> Iterator[tuple[str, bytes]]:
+    """Two steps of the tour through SmolLM2: rotary positions, and the scores of a head."""
+    with lt.open_model("smollm2") as model:
+        made = lt.Tour(model, predictions={"position": 0, "scores": 2})
+    for name, key, theme in (("tour", "position", "light"), ("tour-dark", "scores", "dark")):
+        made.step, made.theme = made.steps.index(key), theme
+        with opened(browser, made) as page:
+            yield name, page.locator(".lt-root").screenshot()
+
+
 def architecture(browser: Any) -> Iterator[tuple[str, bytes]]:
     """Gemma 3 as it is shipped, and what llama.cpp runs of it; two quantizations of SmolLM2 beside each other."""
     with lt.open_model("gemma3-270m") as model:
@@ -166,6 +176,7 @@ PICTURES: dict[str, Picture] = {
     "comparison": comparison,
     "experts": experts,
     "layers": layers,
+    "tour": tour,
     "architecture": architecture,
     "embedding": embedding,
 }
@@ -245,7 +256,7 @@ def opened(browser: Any, *widgets: Any) -> Iterator[Any]:
         lt.save_html(path, *widgets)
         page = context.new_page()
         page.goto(path.as_uri())
-        page.locator("canvas:visible").first.wait_for()
+        page.locator("canvas:visible, .lt-to-title").first.wait_for()
         page.wait_for_timeout(MOTION)
         yield page
     context.close()

@@ -244,6 +244,18 @@ def test_the_python_of_the_explorers_page_runs(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tokens.html", "tokens.png", "tokens.svg"]
 
 
+def test_every_public_trait_and_export_of_the_tour_is_on_its_page(tmp_path):
+    text = page("tour.md")
+    public = {name for name in lt.Tour.class_own_traits(sync=True) if not name.startswith("_")} - INTERNAL
+    assert len(public) == 6
+    for name in public:
+        assert f"`{name}`" in text and name in inspect.getdoc(lt.Tour), name
+    for name in ("to_html", "trace", "steps"):
+        assert hasattr(lt.Tour, name) and f"tour.{name}" in text, name
+    run(python_of(text) + '\ntour.to_html("tour.html")\nmodel.close()', tmp_path)
+    assert (tmp_path / "tour.html").stat().st_size < 300_000
+
+
 def test_the_python_of_the_workspaces_page_runs(tmp_path):
     run(python_of(page("workspace.md")) + "\nmodel.close()", tmp_path)
     assert (tmp_path / "space.html").stat().st_size > 500_000

@@ -196,7 +196,7 @@ def _scores(head: Head) -> Step:
             f"The query of {name(head.tokens, head.last)} is multiplied with the key of every token, number by number, "
             f"and the products are added up. A large sum says: this is what I look for.",
         ],
-        [strips(("query", q))],
+        [chips(head.tokens, [head.last])],
         ask(
             "Which of these tokens gets the largest score?",
             [name(head.tokens, at) for at in sorted(best)],
