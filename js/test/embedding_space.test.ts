@@ -1,7 +1,7 @@
 // EmbeddingSpace3D: its data, camera, lasso, labels, colours, and the widget as a notebook runs it (drawn flat here).
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { Camera } from "../src/embedding_space/camera";
-import { ACCENT, GREY, RAMP, style } from "../src/embedding_space/colours";
+import { ACCENT, GREY, RAMP, seenLinks, style } from "../src/embedding_space/colours";
 import { ends, type Facts, type Parts, SpaceData, typed, UNPLACED } from "../src/embedding_space/data";
 import { placeLabels } from "../src/embedding_space/labels";
 import { combine, covered, inside, nearest, towards } from "../src/embedding_space/lasso";
@@ -44,6 +44,7 @@ const facts: Facts = {
     { name: "kind", label: "Kind", unit: "" },
   ],
   drift: null,
+  network: null,
 };
 const view = (a: ArrayBufferView) => new DataView(a.buffer as ArrayBuffer, a.byteOffset, a.byteLength);
 const tokens = ["·lamp", "·lamps", "clamp", "Lamp", "·sea", "<img src=x>"];
@@ -60,6 +61,8 @@ function parts(changes: Partial<Facts> = {}, more: Partial<Parts> = {}): Parts {
     moved: view(new Uint16Array(0)),
     labels: view(new Int16Array([0, 0, -1, -1, -1, -1])),
     ids: view(new Int32Array(0)),
+    joined: view(new Int32Array(0)),
+    cosines: view(new Float32Array(0)),
     columns: {
       norm: { names: [], counts: [], buffer: 0 },
       kind: { names: ["normal", "control"], counts: [5, 1], buffer: 1 },
@@ -279,6 +282,24 @@ describe("colours", () => {
     expect(codes(chosen, 2)[0]).toBeLessThan(255);
   });
 
+  test("lines are as strong as their cosines, and those to hidden points are not drawn", () => {
+    const network = { words: "2 links between 3 tokens", low: 0.2, high: 0.8 };
+    const more = {
+      joined: view(new Int32Array([0, 1, 1, 2])),
+      cosines: view(new Float32Array([0.8, 0.2])),
+    };
+    const data = space({ network }, more);
+    expect([...data.links!.strength]).toEqual([217, 38]);
+    const all = seenLinks(data.links, style(data, null, true, null, new Set()))!;
+    expect([[...all.ends], [...all.strength]]).toEqual([
+      [0, 1, 1, 2],
+      [217, 38],
+    ]);
+    expect([...seenLinks(data.links, style(data, null, true, 0, new Set()))!.ends]).toEqual([0, 1]);
+    expect(seenLinks(data.links, style(data, null, true, 7, new Set()))).toBeNull();
+    expect(space({ network: null }, more).links).toBeNull();
+  });
+
   test("a vector's block has full rows where that is possible", () => {
     expect([576, 640, 4, 1].map(columnsOf)).toEqual([36, 40, 4, 1]);
   });
@@ -297,6 +318,8 @@ describe("widget", () => {
       moved: p.moved,
       labels: p.labels,
       ids: p.ids,
+      joined: p.joined,
+      cosines: p.cosines,
       columns: p.columns,
       column_data: p.columnData,
       embedded: {},
@@ -305,6 +328,7 @@ describe("widget", () => {
       selected_tokens: [],
       color: "cluster",
       projection: "pca",
+      network: null,
       search: "",
       theme: "light",
     };
@@ -369,6 +393,23 @@ describe("widget", () => {
     expect(el.querySelector("img")).toBeNull();
     expect(el.querySelector("[data-region=near] [data-row]")?.textContent).toBe("·lamp0.900");
     expect(el.querySelector(".lt-emb-vector")?.textContent).toContain("‖v‖ = 2.45");
+  });
+
+  test("the network of what is selected is asked for by a choice, counted, and needs a kernel", async () => {
+    await start({ n_points: 6, network: { words: "2 links between 3 tokens", low: 0.2, high: 0.8 } });
+    const choice = el.querySelector<HTMLSelectElement>(".lt-emb-network select")!;
+    expect(choice.value).toBe("");
+    choice.value = "3";
+    choice.dispatchEvent(new Event("change"));
+    expect(model.get("network" as never)).toBe(3);
+    model.set("network" as never, 0.45 as never);
+    await vi.advanceTimersByTimeAsync(100);
+    expect(choice.selectedOptions[0]!.textContent).toBe("cosine at least 0.45");
+    expect(el.querySelector(".lt-emb-network")!.textContent).toContain("2 links between 3 tokens");
+    end?.();
+    await start({ live: false });
+    await vi.advanceTimersByTimeAsync(100);
+    expect(el.querySelector<HTMLSelectElement>(".lt-emb-network select")!.disabled).toBe(true);
   });
 
   test("progress says what is shown meanwhile, and Stop asks the kernel", async () => {

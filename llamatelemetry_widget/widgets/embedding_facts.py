@@ -26,6 +26,9 @@ Array = np.ndarray[Any, Any]
 
 HUES = 8  # groups that get a colour of their own; the rest stay grey, with a label
 UNPLACED = 65535  # of all three coordinates: this row has no place in the picture
+FEW = 2000  # rows whose network is that of all, where nothing is selected
+NETWORK_ROWS = 20_000  # whose network is found while one waits
+DRAWN = 20_000  # lines, the most alike first
 _TOP = UNPLACED - 1
 MOVERS = 10
 _BARS = 48
@@ -95,6 +98,17 @@ def groups(clusters: Clusters | None, positions: Array) -> list[dict[str, Any]]:
         about = {"label": i, "name": name, "count": len(rows), "at": place}
         found.append({**about, "hue": hues.get(i), "level": 0 if i in hues else levels[i]})
     return found
+
+
+def network_facts(network: float, rows: str, cosines: Array) -> dict[str, Any]:
+    """How many lines there are between how many rows, of what, and the cosines of those that are drawn."""
+    drawn = cosines[:DRAWN]
+    rule = f"{network} nearest of each" if network >= 1 else f"cosine at least {network:g}"
+    words = f"{count(len(cosines))} links between {rows} \u00b7 {rule}"
+    if len(drawn) < len(cosines):
+        words += f", the {count(len(drawn))} most alike drawn: to_graph() has all"
+    low, high = (float(drawn[-1]), float(drawn[0])) if len(drawn) else (0.0, 1.0)
+    return {"words": words, "low": low, "high": high}
 
 
 def path(steps: Array | None) -> dict[str, Any] | None:
@@ -266,3 +280,8 @@ def provenance(space: EmbeddingSpace) -> tuple[str, dict[str, Any]]:
         "date": datetime.datetime.now().isoformat(timespec="seconds"),
     }
     return f"{what} \u00b7 {info.name}", details
+
+
+def count(n: int) -> str:
+    """A number with thin spaces between thousands."""
+    return f"{n:,}".replace(",", "\u202f")

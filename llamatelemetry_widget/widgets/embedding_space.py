@@ -12,17 +12,21 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import traitlets
 
+from ..analysis.network import similar_pairs
 from ..analysis.projection import measured, pca, unit
 from ..errors import EngineCancelled, LlamaTelemetryError
 from ..studies.embedding_space import EmbeddingSpace
 from . import embedding_facts as told
+from .background import Still, Superseded
 from .base import Message, TelemetryWidget
+from .embedding_facts import count
 from .traits import Buffer, Buffers, Index, Tokens, as_bytes
 
 if TYPE_CHECKING:
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
     from ..analysis.clusters import Clusters
     from ..analysis.drift import Drift
     from ..analysis.projection import Projected
+    from ..export.graphs import Graph
     from ..export.page import Part
     from ..export.picture import Picture
     from ..model import Model
@@ -81,6 +86,10 @@ class EmbeddingSpace3D(TelemetryWidget):
     color : str
         ``"cluster"`` (default), ``"norm"``, ``"rank"``, ``"kind"``, ``"script"``, ``"drift"`` or a name of `columns`.
     projection : {"umap", "pca"}
+    network : int or float or None
+        Lines between selected tokens that are alike: a whole number joins each with so many nearest of them, a number
+        between 0 and 1 all pairs with at least that cosine. Where nothing is selected, of all rows, if they are few.
+        Default None.
     search : str
         What the search box holds.
     theme : {"auto", "light", "dark"}
@@ -99,6 +108,7 @@ class EmbeddingSpace3D(TelemetryWidget):
     color = traitlets.Unicode("cluster").tag(sync=True)
     projection = traitlets.Enum(("umap", "pca"), "umap").tag(sync=True)
     search = traitlets.Unicode("").tag(sync=True)
+    network = traitlets.Any(None).tag(sync=True)
     theme = traitlets.Enum(("auto", "light", "dark"), "auto").tag(sync=True)
 
     facts = traitlets.Dict().tag(sync=True)
@@ -106,6 +116,8 @@ class EmbeddingSpace3D(TelemetryWidget):
     moved = Buffer(np.uint16, "rows axes")
     labels = Buffer(np.int16, "rows")
     ids = Buffer(np.int32, "rows")
+    joined = Buffer(np.int32, "pairs ends")
+    cosines = Buffer(np.float32, "pairs")
     columns = traitlets.Dict().tag(sync=True)
     column_data = Buffers()
     embedded = traitlets.Dict().tag(sync=True)
@@ -151,7 +163,14 @@ class EmbeddingSpace3D(TelemetryWidget):
         self._idle = threading.Event()
         self._idle.set()
         self._wanted: list[str] = []
-        self._status: dict[str, Any] = {"phase": "done", "done": 0, "total": 0, "error": "", "doing": ""}
+        self._status: dict[str, Any] = {
+            "phase": "done",
+            "done": 0,
+            "total": 0,
+            "error": "",
+            "doing": "",
+            "network": None,
+        }
         given, chosen = traits.pop("token", None), traits.pop("selected_tokens", None)
         self._ready = False
         ids = np.zeros(0, np.int32)
@@ -222,6 +241,10 @@ class EmbeddingSpace3D(TelemetryWidget):
         made = pca(unit(self._space.vectors))
         return replace(made, note="; ".join(filter(None, [made.note, "every vector at length 1"])))
 
+    @property
+    def _noun(self) -> str:
+        return "texts" if self._texts else "tokens"
+
     def _text(self, row: int) -> str:
         """A row's text as the browser shows it."""
         layer = "" if self._steps is None else f" L{self._steps[row, 0]}"
@@ -286,9 +309,9 @@ class EmbeddingSpace3D(TelemetryWidget):
         points, low, high = told.quantised(shown.positions)
         line, details = told.provenance(self._space)
         path = told.path(self._steps)
-        what = f"{_count(n)} {'texts' if self._texts else 'tokens'}"
+        what = f"{count(n)} {self._noun}"
         if path is not None:
-            what = f"{_count(path['tokens'])} tokens after {len(path['layers'])} layers"
+            what = f"{count(path['tokens'])} tokens after {len(path['layers'])} layers"
         against = "" if self._other is None else f" · moved by {_label(self._space)} → {_label(self._other)}"
         facts = {
             "title": "Embedding space",
@@ -381,6 +404,93 @@ class EmbeddingSpace3D(TelemetryWidget):
             facts[name] = {"names": listed, "counts": counts, "buffer": len(data)}
             data.append(bytes(as_bytes(values)))
         return facts, data
+
+    # --------------------------------------------------------------------- network
+
+    @traitlets.validate("network")
+    def _valid_network(self, proposal: Any) -> Any:
+        value = proposal["value"]
+        if value is None:
+            return None
+        number = isinstance(value, (Integral, Real)) and not isinstance(value, bool)
+        if not number or not (0 < value < 1 or (value >= 1 and value == int(value))):
+            raise traitlets.TraitError(
+                f"network {value!r} is neither None, a number of neighbours (1, 2, \u2026) nor a cosine between 0 and 1"
+            )
+        return float(value) if value < 1 else int(value)
+
+    @traitlets.observe("network", "selected_tokens")
+    def _network_changed(self, _: Any) -> None:
+        if self.network is not None or len(self.joined):
+            self._background.put("network", self._find_network)
+
+    def _find_network(self, still: Still) -> None:
+        """Send the lines between what is selected; what cannot be drawn says why."""
+        network = self.network
+        pairs, cosines, facts = np.zeros((0, 2), np.int32), np.zeros(0, np.float32), None
+        if network is not None:
+            try:
+                rows = self._network_rows()
+                pairs, cosines = self._pairs(rows, *_meaning(network), still)
+                facts = told.network_facts(network, f"{count(len(rows))} {self._noun}", cosines)
+            except Superseded:
+                return
+            except LlamaTelemetryError as error:
+                facts = {"words": str(error), "low": 0.0, "high": 1.0}
+        with self._changing, self.hold_sync():
+            self.joined, self.cosines = pairs[: told.DRAWN], cosines[: told.DRAWN]
+            self._say(network=facts)
+
+    def _network_rows(self) -> Array:
+        """The rows that are selected; all, where nothing is and they are few."""
+        n, chosen = len(self._space.ids), self.selected_tokens
+        if not chosen and n > told.FEW:
+            raise LlamaTelemetryError("select tokens first: their network is drawn")
+        rows = np.unique([self._row_of(token) for token in chosen]) if chosen else np.arange(n)
+        if len(rows) > told.NETWORK_ROWS:
+            raise LlamaTelemetryError(
+                f"{count(len(rows))} tokens are too many for a network: select at most {count(told.NETWORK_ROWS)}"
+            )
+        return rows
+
+    def _pairs(self, rows: Array, k: int, threshold: float | None, still: Still = lambda: None) -> tuple[Array, Array]:
+        try:
+            pairs, cosines = similar_pairs(self._space.vectors[rows], k, threshold, still)
+        except ValueError as error:
+            raise LlamaTelemetryError(str(error)) from None
+        return rows[pairs].astype(np.int32), cosines
+
+    def to_graph(self, k: int = 3, threshold: float | None = None) -> Graph:
+        """The cosine similarity network of what is selected, complete: for NetworkX, Parquet, or `to_graphistry`.
+
+        Parameters
+        ----------
+        k : int
+            Edges from each token to so many nearest others of the selection.
+        threshold : float, optional
+            Instead: edges wherever the cosine is at least this.
+
+        Returns
+        -------
+        Graph
+            Nodes ``id``, ``name`` (the token), ``cluster``, ``norm``; edges ``src``, ``dst``, ``weight`` (the cosine),
+            each pair once. Where nothing is selected, of all rows, if they are at most 2000.
+
+        Raises
+        ------
+        LlamaTelemetryError
+            Nothing is selected, or more than 20 000 tokens are, or more than a million pairs reach the threshold.
+        """
+        from ..export.graphs import Graph
+
+        rows = self._network_rows()
+        pairs, cosines = self._pairs(rows, k, threshold)
+        table = self.to_pandas().loc[rows, ["id", "token", "cluster", "norm"]].rename(columns={"token": "name"})
+        ids = np.array([self._id_of(row) for row in rows.tolist()])
+        table["id"] = ids
+        places = np.searchsorted(rows, pairs)
+        edges = {"src": ids[places[:, 0]], "dst": ids[places[:, 1]], "weight": cosines}
+        return Graph(table, type(table)(edges), f"similarity of {self.facts['model']}", "name", "cluster", "norm")
 
     # -------------------------------------------------------------------- messages
 
@@ -659,7 +769,7 @@ class EmbeddingSpace3D(TelemetryWidget):
             target.write_text(text, "utf-8")
             known = len(part.state["embedded"]) - 1
             size = target.stat().st_size / 1e6
-            print(f"{target} · {size:.1f} MB · {_count(len(self.positions))} points, {known} with their neighbours")
+            print(f"{target} · {size:.1f} MB · {count(len(self.positions))} points, {known} with their neighbours")
         return text
 
     def page_part(self) -> Part:
@@ -678,7 +788,7 @@ class EmbeddingSpace3D(TelemetryWidget):
             data += vectors
         state = {name: getattr(self, name) for name in _PAGE_TRAITS}
         state |= {"facts": {**self.facts, "live": False, "phase": "done"}, "columns": columns, "embedded": embedded}
-        binary = {name: getattr(self, name).tobytes() for name in ("positions", "moved", "labels", "ids")}
+        binary = {name: getattr(self, name).tobytes() for name in _PAGE_BUFFERS}
         binary |= {"column_data": column_data, "embedded_data": data}
         return Part(self._title(), self._esm, state, binary, self._static_html(""))
 
@@ -731,11 +841,13 @@ class EmbeddingSpace3D(TelemetryWidget):
         super().close()
 
 
-_PAGE_TRAITS = ("token", "selected_tokens", "color", "projection", "search", "theme")
+_PAGE_TRAITS = ("token", "selected_tokens", "color", "projection", "network", "search", "theme")
+_PAGE_BUFFERS = ("positions", "moved", "labels", "ids", "joined", "cosines")
 
 
-def _count(n: int) -> str:
-    return f"{n:,}".replace(",", "\u202f")
+def _meaning(network: float) -> tuple[int, float | None]:
+    """Neighbours and least cosine that a value of `network` asks for."""
+    return (int(network), None) if network >= 1 else (0, float(network))
 
 
 def _label(space: EmbeddingSpace) -> str:

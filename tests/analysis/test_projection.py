@@ -8,9 +8,11 @@ from scipy.linalg import orthogonal_procrustes
 from sklearn.decomposition import PCA
 from sklearn.manifold import trustworthiness
 
+from llamatelemetry_widget.analysis import clusters
 from llamatelemetry_widget.analysis.clusters import clusters_of, find_clusters
 from llamatelemetry_widget.analysis.drift import drift
 from llamatelemetry_widget.analysis.names import words_of
+from llamatelemetry_widget.analysis.network import similar_pairs
 from llamatelemetry_widget.analysis.projection import measured, pca, quality, umap, unit
 
 
@@ -128,6 +130,31 @@ def test_names_are_common_whole_words_that_tell_groups_apart():
     assert set(pieces.names[0].split(", ")) == {"ake", "iver", "ond"} and pieces.worded[0] == 0.25
 
 
+@pytest.mark.parametrize("n", [0, 1, 2, 1100])
+def test_pairs_that_are_alike_are_those_of_the_whole_matrix(n):
+    x = groups(n // 4 + 1, 4)[:n]
+    if n > 9:
+        x[[3, 7]] = [[0] * 32, [np.nan] * 32]
+    good = np.setdiff1d(np.arange(n), [3, 7]) if n > 9 else np.arange(n)
+    full = np.full((n, n), -np.inf)
+    full[np.ix_(good, good)] = unit(x[good]) @ unit(x[good]).T
+    np.fill_diagonal(full, -np.inf)
+    nearest = {tuple(sorted((int(i), int(j)))) for i in good for j in np.argsort(-full[i])[: min(3, len(good) - 1)]}
+    pairs, cosines = similar_pairs(x, 3)
+    assert {tuple(pair) for pair in pairs.tolist()} == nearest and (np.diff(cosines) <= 0).all()
+    above, alike = similar_pairs(x, threshold=0.8)
+    assert len(above) == (np.triu(full, 1) >= 0.8).sum() and (alike >= 0.8 - 1e-6).all()
+    np.testing.assert_allclose(alike, [full[i, j] for i, j in above], atol=1e-5)
+
+
+def test_too_many_pairs_are_refused_and_a_newer_question_stops(monkeypatch):
+    monkeypatch.setattr("llamatelemetry_widget.analysis.network.MOST_PAIRS", 100)
+    with pytest.raises(ValueError, match="choose a larger one"):
+        similar_pairs(groups(), threshold=0.1)
+    with pytest.raises(ZeroDivisionError):
+        similar_pairs(groups(), still=lambda: 1 / 0)
+
+
 def test_drift_of_one_basis_and_of_two():
     r = np.random.default_rng(4)
     a = groups(50, 4)
@@ -145,3 +172,13 @@ def test_drift_of_one_basis_and_of_two():
     np.testing.assert_allclose(rotation, turn.T, atol=1e-4)
     with pytest.raises(ValueError, match="do not belong"):
         drift(a, a[:5])
+
+
+def test_many_rows_are_grouped_by_another_implementation_alike(monkeypatch):
+    rng = np.random.default_rng(3)
+    points = np.concatenate([rng.normal(at, 0.1, (400, 3)) for at in range(5)] + [rng.uniform(-1, 5, (60, 3))])
+    few = clusters.find_clusters(points.astype(np.float32))
+    monkeypatch.setattr(clusters, "MANY", 100)
+    many = clusters.find_clusters(points.astype(np.float32))
+    assert few.max() == many.max() == 4 and (few[:2000] >= 0).mean() > 0.9
+    assert (np.bincount(few[few >= 0] * 5 + many[few >= 0].clip(0), minlength=25) > 100).sum() == 5

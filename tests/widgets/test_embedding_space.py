@@ -16,6 +16,7 @@ from PIL import Image
 
 import llamatelemetry_widget as lt
 from llamatelemetry_widget.analysis.clusters import clusters_of
+from llamatelemetry_widget.analysis.projection import unit
 from llamatelemetry_widget.errors import LlamaTelemetryError
 from llamatelemetry_widget.export.embedding import advice
 from llamatelemetry_widget.widgets import embedding_facts as told
@@ -273,6 +274,42 @@ def test_a_trace_is_a_path_through_the_layers(model, trace):
     assert made._of_row(24)[0]["text"] == f"{trace.tokens[0]} L{path['layers'][1]}"
     assert made.wait(60)
     made.close()
+
+
+def test_the_network_of_a_selection_is_found_beside_and_drawn_up_to_a_limit(space, few, monkeypatch):
+    def told_of(widget, words):
+        end = time.monotonic() + 30
+        while words not in str(widget.facts["network"]) and time.monotonic() < end:
+            time.sleep(0.01)
+        return widget.facts["network"]["words"]
+
+    space.selected_tokens = [17559, *space.neighbours(" lamp", 9)["id"]]
+    space.network = 2
+    assert told_of(space, "links between 10 tokens").endswith("2 nearest of each")
+    x = unit(space.space.vectors)
+    assert np.allclose(space.cosines, (x[space.joined[:, 0]] * x[space.joined[:, 1]]).sum(1), atol=1e-5)
+    assert set(space.joined.ravel().tolist()) == set(space.selected_tokens)
+    graph = space.to_graph(k=2)
+    assert len(graph.edges) == len(space.joined) and graph.nodes["name"].tolist()[:1] != [""]
+    assert set(graph.edges["src"]) <= set(graph.nodes["id"]) and "17559" in set(graph.nodes["id"])
+    monkeypatch.setattr(told, "DRAWN", 5)
+    space.network = 0.2
+    assert "5 most alike drawn: to_graph() has all" in told_of(space, "cosine at least 0.2")
+    assert len(space.joined) == 5 and len(space.to_graph(threshold=0.2).edges) > 5
+    state = space.page_part()
+    assert state.state["network"] == 0.2 and len(state.buffers["joined"]) == 5 * 8
+    space.selected_tokens = []
+    assert told_of(space, "select tokens first") and len(space.joined) == 0
+    with pytest.raises(LlamaTelemetryError, match="select tokens first"):
+        space.to_graph()
+    space.network = None
+    few.network = 1  # nothing is selected, and they are few
+    assert "links between 8 texts" in told_of(few, "1 nearest")
+    assert len(few.to_graph().nodes) == 8
+    for bad in (0, 1.5, -0.2, True, "3", float("nan")):
+        with pytest.raises(traitlets.TraitError, match="neither None"):
+            few.network = bad
+    few.network = None
 
 
 def test_exports(space, few, tmp_path):

@@ -5,6 +5,7 @@ import {
   BufferGeometry,
   DataTexture,
   GLSL3,
+  LineSegments,
   Matrix4,
   NearestFilter,
   Camera as Plain,
@@ -15,14 +16,16 @@ import {
   WebGLRenderer,
 } from "three";
 import type { Camera } from "./camera";
-import { grain, type Style } from "./colours";
-import { UNPLACED } from "./data";
+import { grain, LINK, type Style } from "./colours";
+import { type Links, UNPLACED } from "./data";
 
 export interface Cloud {
   readonly canvas: HTMLCanvasElement;
   readonly flat: boolean;
   /** `moved`: where the points go as `blend` goes from 0 to 1. */
   setPoints(positions: Uint16Array, moved: Uint16Array | null): void;
+  /** Lines between points, all drawn at once. Drawn where the points are now: to be set again after them. */
+  setLinks(links: Links | null): void;
   setBlend(blend: number): void;
   setStyle(style: Style): void;
   setPalette(palette: Uint8Array<ArrayBuffer>): void;
@@ -64,6 +67,27 @@ void main() {
   pixel = vec4(colour.rgb, colour.a * soft);
 }`;
 
+const LINE_VERTEX = `
+precision highp float;
+in vec4 place;
+in vec4 next;
+in float strength;
+uniform float blend;
+uniform mat4 view;
+uniform sampler2D palette;
+out vec4 colour;
+void main() {
+  gl_Position = view * vec4(mix(place.xyz, next.xyz, blend) * ${(65535 / 65534).toFixed(9)} - 0.5, 1.0);
+  colour = vec4(texture(palette, vec2((${LINK}.0 + 0.5) / 256.0, 0.5)).rgb, strength);
+}`;
+const LINE_FRAGMENT = `
+precision highp float;
+in vec4 colour;
+out vec4 pixel;
+void main() {
+  pixel = colour;
+}`;
+
 /** WebGL through three.js. Throws where there is none. */
 export class GlCloud implements Cloud {
   readonly flat = false;
@@ -73,7 +97,10 @@ export class GlCloud implements Cloud {
   private readonly geometry = new BufferGeometry();
   private readonly material: RawShaderMaterial;
   private readonly matrix = new Float32Array(16);
+  private readonly lines: LineSegments<BufferGeometry, RawShaderMaterial>;
   private points: Points;
+  private positions: Uint16Array = new Uint16Array(0);
+  private moved: Uint16Array | null = null;
   private n = 0;
   private ended = false;
 
@@ -119,18 +146,46 @@ export class GlCloud implements Cloud {
     });
     this.points = new Points(this.geometry, this.material);
     this.points.frustumCulled = false;
-    this.scene.add(this.points);
+    const lines = { vertexShader: LINE_VERTEX, fragmentShader: LINE_FRAGMENT };
+    const { view, blend, palette } = uniforms;
+    const drawn = { transparent: true, depthTest: false, depthWrite: false, glslVersion: GLSL3 };
+    const material = new RawShaderMaterial({ ...lines, ...drawn, uniforms: { view, blend, palette } });
+    this.lines = new LineSegments(new BufferGeometry(), material);
+    this.lines.frustumCulled = false;
+    this.lines.visible = false;
+    this.lines.renderOrder = -1;
+    this.scene.add(this.points, this.lines);
     this.scene.matrixAutoUpdate = false;
     this.points.matrixAutoUpdate = false;
+    this.lines.matrixAutoUpdate = false;
   }
 
   setPoints(positions: Uint16Array, moved: Uint16Array | null): void {
     const n = positions.length / 3;
     if (n !== this.n) this.geometry.dispose();
     this.n = n;
+    this.positions = positions;
+    this.moved = moved;
     const place = new BufferAttribute(four(positions), 4, true);
     this.geometry.setAttribute("place", place);
     this.geometry.setAttribute("next", moved ? new BufferAttribute(four(moved), 4, true) : place);
+  }
+
+  setLinks(links: Links | null): void {
+    this.lines.geometry.dispose();
+    this.lines.visible = links !== null;
+    if (links === null) return;
+    const geometry = new BufferGeometry();
+    const place = new BufferAttribute(four(this.positions, links.ends), 4, true);
+    geometry.setAttribute("place", place);
+    geometry.setAttribute(
+      "next",
+      this.moved ? new BufferAttribute(four(this.moved, links.ends), 4, true) : place,
+    );
+    const strength = new Uint8Array(2 * links.strength.length);
+    for (let i = 0; i < strength.length; i++) strength[i] = links.strength[i >> 1]!;
+    geometry.setAttribute("strength", new BufferAttribute(strength, 1, true));
+    this.lines.geometry = geometry;
   }
 
   setBlend(blend: number): void {
@@ -182,19 +237,22 @@ export class GlCloud implements Cloud {
     this.geometry.dispose();
     this.material.uniforms.palette!.value?.dispose();
     this.material.dispose();
+    this.lines.geometry.dispose();
+    this.lines.material.dispose();
     this.renderer.dispose();
     if (!this.renderer.getContext().isContextLost()) this.renderer.forceContextLoss();
   }
 }
 
-/** Rows of 8 bytes: some drivers copy those of 6 at every draw. */
-function four(positions: Uint16Array): Uint16Array {
-  const n = positions.length / 3;
+/** Rows of 8 bytes, all or some: some drivers copy those of 6 at every draw. */
+function four(positions: Uint16Array, rows: Int32Array | null = null): Uint16Array {
+  const n = rows?.length ?? positions.length / 3;
   const out = new Uint16Array(4 * n);
   for (let i = 0; i < n; i++) {
-    out[4 * i] = positions[3 * i]!;
-    out[4 * i + 1] = positions[3 * i + 1]!;
-    out[4 * i + 2] = positions[3 * i + 2]!;
+    const row = rows ? rows[i]! : i;
+    out[4 * i] = positions[3 * row]!;
+    out[4 * i + 1] = positions[3 * row + 1]!;
+    out[4 * i + 2] = positions[3 * row + 2]!;
   }
   return out;
 }
@@ -204,6 +262,7 @@ export class FlatCloud implements Cloud {
   readonly flat = true;
   private positions: Uint16Array = new Uint16Array(0);
   private moved: Uint16Array | null = null;
+  private links: Links | null = null;
   private blend = 0;
   private style: Style | null = null;
   private palette: Uint8Array = new Uint8Array(1024);
@@ -218,6 +277,10 @@ export class FlatCloud implements Cloud {
     this.moved = moved;
     this.xy = new Float32Array((positions.length / 3) * 2);
     this.depths = new Float32Array(positions.length / 3);
+  }
+
+  setLinks(links: Links | null): void {
+    this.links = links;
   }
 
   setBlend(blend: number): void {
@@ -265,6 +328,25 @@ export class FlatCloud implements Cloud {
       dot(out, width, height, x, y, radius, palette, code, a);
     }
     ctx.putImageData(image, 0, 0);
+    this.line(ctx);
+  }
+
+  private line(ctx: CanvasRenderingContext2D): void {
+    const { links, xy, palette, ratio } = this;
+    if (!links) return;
+    ctx.strokeStyle = `rgb(${palette.slice(4 * LINK, 4 * LINK + 3).join(",")})`;
+    ctx.lineWidth = ratio;
+    ctx.globalCompositeOperation = "destination-over";
+    links.strength.forEach((strength, i) => {
+      const [a, b] = [links.ends[2 * i]!, links.ends[2 * i + 1]!];
+      ctx.globalAlpha = strength / 255;
+      ctx.beginPath();
+      ctx.moveTo(xy[2 * a]! * ratio, xy[2 * a + 1]! * ratio);
+      ctx.lineTo(xy[2 * b]! * ratio, xy[2 * b + 1]! * ratio);
+      ctx.stroke();
+    });
+    ctx.globalAlpha = 1;
+    ctx.globalCompositeOperation = "source-over";
   }
 
   destroy(): void {

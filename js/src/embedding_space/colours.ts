@@ -2,7 +2,7 @@
 // In: data, the column that colours, what is isolated and selected. Out: bytes for the graphics card, rows of a legend.
 import { mix, parseColour, type Rgb } from "../shared/colour";
 import type { Theme } from "../shared/theme";
-import type { Column, SpaceData } from "./data";
+import type { Column, Links, SpaceData } from "./data";
 
 /** Groups, at most eight: light, dark. What belongs to no group is grey. */
 export const GROUPS = [
@@ -18,8 +18,10 @@ export const GROUPS = [
 
 export const GREY = 0;
 export const ACCENT = 9;
+/** Of the lines of a network. */
+export const LINK = 10;
 /** Codes from here on are the ramp of numbers. */
-export const RAMP = 10;
+export const RAMP = 11;
 const STEPS = 256 - RAMP;
 /** The ramp's first colours are the paper itself: points start a little later, so that none is lost. */
 const VISIBLE = 0.14;
@@ -40,6 +42,7 @@ export function palette(theme: Theme): Uint8Array<ArrayBuffer> {
   put(GREY, theme.dark ? mix(theme.ink3, theme.ink, 0.1) : mix(theme.ink3, theme.ink, 0.15));
   for (let i = 0; i < 8; i++) put(1 + i, hue(theme, i));
   put(ACCENT, theme.accent);
+  put(LINK, theme.ink2);
   for (let i = 0; i < STEPS; i++) put(RAMP + i, rampColour(theme, i / (STEPS - 1)));
   return out;
 }
@@ -122,6 +125,19 @@ function ordered(level: Uint8Array): Uint32Array<ArrayBuffer> {
     out[starts[l]!++] = row;
   });
   return out;
+}
+
+/** The lines whose ends can both be seen. */
+export function seenLinks(links: Links | null, { bytes }: Style): Links | null {
+  if (!links) return null;
+  const seen = [...links.strength.keys()].filter(
+    (i) => bytes[4 * links.ends[2 * i]! + 2]! > 0 && bytes[4 * links.ends[2 * i + 1]! + 2]! > 0,
+  );
+  if (seen.length === 0) return null;
+  return {
+    ends: Int32Array.from(seen.flatMap((i) => [links.ends[2 * i]!, links.ends[2 * i + 1]!])),
+    strength: Uint8Array.from(seen, (i) => links.strength[i]!),
+  };
 }
 
 /** Size in px and opacity of a grey point: many points are small and faint. */

@@ -61,6 +61,8 @@ export interface Facts {
   readonly unclustered: number | null;
   readonly columns: readonly ColumnFacts[];
   readonly drift: DriftFacts | null;
+  /** What the lines between the selected rows are; the cosines at the ends of their scale. */
+  readonly network: { readonly words: string; readonly low: number; readonly high: number } | null;
 }
 
 /** A column of values: numbers (NaN = none), or codes with names, the most frequent first. */
@@ -91,6 +93,12 @@ export interface Found {
   readonly found: number;
 }
 
+/** Lines between points: two rows each, and how opaque it is. */
+export interface Links {
+  readonly ends: Int32Array;
+  readonly strength: Uint8Array<ArrayBuffer>;
+}
+
 type Bytes = ArrayBuffer | ArrayBufferView;
 export const UNPLACED = 65535;
 
@@ -116,6 +124,9 @@ export interface Parts {
   readonly moved: unknown;
   readonly labels: unknown;
   readonly ids: unknown;
+  /** Pairs of rows that are joined by a line, and their cosines. */
+  readonly joined: unknown;
+  readonly cosines: unknown;
   readonly columns: Readonly<
     Record<string, { names: readonly string[]; counts: readonly number[]; buffer: number }>
   >;
@@ -144,11 +155,22 @@ export function ends(values: Float32Array): [number, number] {
   return high > low ? [low, high] : [low, low + 1];
 }
 
+function linksOf({ facts, joined, cosines: given }: Parts): Links | null {
+  const { network } = facts;
+  const [ends, cosines] = [typed(Int32Array, joined), typed(Float32Array, given)];
+  if (network === null || cosines.length === 0 || ends.length !== 2 * cosines.length) return null;
+  const span = network.high - network.low;
+  const share = (cosine: number) => (span > 0 ? (cosine - network.low) / span : 1);
+  return { ends, strength: Uint8Array.from(cosines, (c) => Math.round(255 * (0.15 + 0.7 * share(c)))) };
+}
+
 export class SpaceData {
   readonly n: number;
   readonly positions: Uint16Array;
   readonly moved: Uint16Array | null;
   readonly labels: Int16Array;
+  /** The lines of the network, or null where there are none. */
+  readonly links: Links | null;
   /** The compared model's points are looked at. */
   second = false;
   private readonly ids: Int32Array;
@@ -164,6 +186,7 @@ export class SpaceData {
     const moved = typed(Uint16Array, parts.moved);
     this.moved = moved.length > 0 && moved.length === this.positions.length ? moved : null;
     this.labels = typed(Int16Array, parts.labels);
+    this.links = linksOf(parts);
     this.ids = typed(Int32Array, parts.ids);
     this.takeEmbedded();
     for (const mover of this.facts.drift?.movers ?? []) this.texts.set(mover.row, mover.text);
@@ -171,6 +194,15 @@ export class SpaceData {
 
   get facts(): Facts {
     return this.parts.facts;
+  }
+
+  sameLinks(other: SpaceData): boolean {
+    return (
+      this.samePoints(other) &&
+      this.parts.joined === other.parts.joined &&
+      this.parts.cosines === other.parts.cosines &&
+      this.facts.network === other.facts.network
+    );
   }
 
   /** The same points: nothing needs to go to the graphics card again. */

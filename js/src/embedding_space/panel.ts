@@ -13,6 +13,8 @@ export interface PanelEvents {
   /** Preview a row, or none. */
   look(row: number | null): void;
   clear(): void;
+  /** So many nearest (from 1), a least cosine (below 1), or no lines. */
+  network(value: number | null): void;
 }
 
 interface Entry {
@@ -108,12 +110,24 @@ function bar(share: number): HTMLElement {
   return i;
 }
 
+/** What the control of the network offers. */
+const NETWORKS = [null, 1, 2, 3, 5, 10, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8] as const;
+/** Rows whose network can be drawn without choosing some. */
+export const FEW = 2000;
+
+function networkWords(value: number | null): string {
+  if (value === null) return "no lines";
+  return value >= 1 ? `${value} nearest of each` : `cosine at least ${value}`;
+}
+
 export interface PanelState {
   readonly data: SpaceData;
   readonly locked: number | null;
   readonly about: About | null;
   readonly why: string;
   readonly selected: readonly number[];
+  readonly network: number | null;
+  readonly live: boolean;
   readonly drift: boolean;
   readonly theme: Theme;
   readonly width: number;
@@ -126,6 +140,12 @@ export class Panel {
   private readonly chosen: BarList;
   private readonly status = h("div", { class: "lt-quiet lt-emb-status" });
   private readonly clear = h("button", { type: "button", class: "lt-button" }, "Free the selection");
+  private readonly lines = h("div", { class: "lt-emb-network" });
+  private readonly choice = h("select", {
+    class: "lt-select",
+    "aria-label": "Lines between what is selected",
+  });
+  private readonly linesTold = h("div", { class: "lt-quiet lt-emb-hint" });
   private readonly histogram = h("div", { class: "lt-emb-histogram" });
   private readonly sentence = h("p", { class: "lt-emb-sentence" });
 
@@ -135,9 +155,18 @@ export class Panel {
     this.chosen = new BarList(cleanup, "chosen", events);
     cleanup.on(this.clear, "click", () => events.clear());
     this.chosen.element.append(this.clear);
+    this.lines.append(
+      h("h4", {}, h("b", {}, "Network "), h("span", {}, "lines by cosine, all dimensions")),
+      this.choice,
+      this.linesTold,
+    );
+    cleanup.on(this.choice, "change", () =>
+      events.network(this.choice.value === "" ? null : Number(this.choice.value)),
+    );
     this.element.append(
       this.status,
       this.chosen.element,
+      this.lines,
       this.moved.element,
       this.histogram,
       this.sentence,
@@ -153,6 +182,7 @@ export class Panel {
   show(state: PanelState): void {
     this.showNear(state);
     this.showChosen(state);
+    this.showNetwork(state);
     const { drift } = state.data.facts;
     const driven = state.drift && drift !== null;
     for (const e of [this.moved.element, this.histogram, this.sentence]) e.hidden = !driven;
@@ -206,6 +236,25 @@ export class Panel {
       entries,
       rest > 0 ? `${count(rest)} more \u00b7 all of them are in selected_tokens` : "",
     );
+  }
+
+  private showNetwork({ data, selected, network, live }: PanelState): void {
+    this.lines.hidden = network === null && (selected.length < 2 || !live) && data.n > FEW;
+    if (this.lines.hidden) return;
+    const offered = [...new Set([...NETWORKS, network])];
+    if (offered.length !== this.choice.options.length)
+      this.choice.replaceChildren(
+        ...offered.map((value) =>
+          h("option", { value: value === null ? "" : String(value) }, networkWords(value)),
+        ),
+      );
+    this.choice.value = network === null ? "" : String(network);
+    this.choice.disabled = !live;
+    const told = data.facts.network;
+    const scale = data.links ? ` \u00b7 cosine ${weight(told!.low)} (faint) to ${weight(told!.high)}` : "";
+    this.linesTold.textContent =
+      network === null ? "" : told === null ? "finding lines\u2026" : told.words + scale;
+    this.linesTold.hidden = this.linesTold.textContent === "";
   }
 
   private showDrift(drift: DriftFacts, { theme, width }: PanelState): void {

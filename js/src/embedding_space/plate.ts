@@ -4,7 +4,7 @@ import { type Cleanup, Floating, Frame, h, reducedMotion, Timer } from "../share
 import type { Theme } from "../shared/theme";
 import { between, Camera, type Pose } from "./camera";
 import { type Cloud, FlatCloud, GlCloud } from "./cloud";
-import { palette, type Style } from "./colours";
+import { palette, type Style, seenLinks } from "./colours";
 import { type SpaceData, UNPLACED } from "./data";
 import type { Box } from "./labels";
 import { covered, type How, nearest, towards } from "./lasso";
@@ -149,6 +149,7 @@ export class Plate {
     }
     if (this.cloud) {
       if (points) this.cloud.setPoints(data.positions, data.moved);
+      if (styled !== style || !before?.sameLinks(data)) this.cloud.setLinks(seenLinks(data.links, style));
       if (points || styled !== style) this.cloud.setStyle(style);
       if (themed !== theme) this.cloud.setPalette(palette(theme));
       if (points) this.cloud.resize(this.camera.width, this.camera.height, this.ratio);
@@ -231,6 +232,7 @@ export class Plate {
     this.notice.textContent = "No WebGL here: drawn as a flat 2D canvas, slower";
     this.element.classList.toggle("lt-emb-nogl", cloud.flat);
     cloud.setPoints(data.positions, data.moved);
+    cloud.setLinks(seenLinks(data.links, style));
     cloud.setBlend(data.second ? 1 : 0);
     cloud.setStyle(style);
     cloud.setPalette(palette(theme));

@@ -24,6 +24,7 @@ export interface State {
   readonly tokens: readonly number[];
   readonly color: string;
   readonly projection: "umap" | "pca";
+  readonly network: number | null;
   readonly search: string;
   readonly theme: ThemeChoice;
 }
@@ -155,6 +156,7 @@ export class EmbeddingSpaceView {
       go: (row) => this.go(row),
       look: (row) => this.plate.look(row),
       clear: () => this.change({ tokens: [] }),
+      network: (network) => this.change({ network }),
     });
     this.vector = new VectorView(cleanup);
     cleanup.on(this.stopButton, "click", () =>
@@ -520,7 +522,10 @@ export class EmbeddingSpaceView {
     ];
     this.note.textContent = notes.filter(Boolean).join(" \u00b7 ");
     this.note.hidden = this.note.textContent === "";
-    this.panel.show({ data, locked, about, why: this.why, selected, drift, theme, width: side });
+    this.panel.show({
+      ...{ data, locked, about, selected, drift, theme },
+      ...{ why: this.why, network: state.network, live: this.live, width: side },
+    });
     this.vector.show(about, facts.drift?.label ?? null, theme, Math.min(side, 420));
   }
 

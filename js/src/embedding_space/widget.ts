@@ -14,6 +14,8 @@ interface Traits {
   moved: DataView;
   labels: DataView;
   ids: DataView;
+  joined: DataView;
+  cosines: DataView;
   columns: Parts["columns"];
   column_data: DataView[];
   embedded: Record<string, unknown>;
@@ -22,6 +24,7 @@ interface Traits {
   selected_tokens: number[];
   color: string;
   projection: "umap" | "pca";
+  network: number | null;
   search: string;
   theme: ThemeChoice;
 }
@@ -34,6 +37,7 @@ function readState(model: Model): State {
     tokens: model.get("selected_tokens") ?? [],
     color: model.get("color") ?? "cluster",
     projection: model.get("projection") ?? "umap",
+    network: model.get("network") ?? null,
     search: model.get("search") ?? "",
     theme: model.get("theme") ?? "auto",
   };
@@ -44,17 +48,20 @@ function writeState(model: Model, patch: Partial<State>): void {
   if (patch.tokens) model.set("selected_tokens", [...patch.tokens]);
   if (patch.color) model.set("color", patch.color);
   if (patch.projection) model.set("projection", patch.projection);
+  if (patch.network !== undefined) model.set("network", patch.network);
   if (patch.search !== undefined) model.set("search", patch.search);
   model.save_changes();
 }
 
-const STATES = ["token", "selected_tokens", "color", "projection", "search", "theme"] as const;
+const STATES = ["token", "selected_tokens", "color", "projection", "network", "search", "theme"] as const;
 const DATA = [
   "facts",
   "positions",
   "moved",
   "labels",
   "ids",
+  "joined",
+  "cosines",
   "columns",
   "column_data",
   "embedded",
@@ -72,6 +79,8 @@ const render: Render<Traits> = ({ model, el }) => {
       moved: model.get("moved"),
       labels: model.get("labels"),
       ids: model.get("ids"),
+      joined: model.get("joined"),
+      cosines: model.get("cosines"),
       columns: model.get("columns") ?? {},
       columnData: model.get("column_data") ?? [],
       embedded: model.get("embedded") ?? {},
