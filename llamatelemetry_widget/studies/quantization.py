@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ..analysis.quality import Scores, half_width, joined, summary
 from ..engine import speed as speeds
 from ..engine.client import STOPPED
+from ..engine.observers import begins
 from ..engine.quantize import QUANT_TYPES, made_from
 from ..errors import CaptureUnavailable, EngineCancelled, LlamaTelemetryError, MemoryBudgetExceeded
 from ..model import Model, open_model
@@ -126,6 +127,8 @@ class QuantizationStudy:
         A candidate is no type, no file and no cache type, or none is given.
     """
 
+    operation = "study"
+
     def __init__(
         self,
         base: Model | str | os.PathLike[str],
@@ -213,8 +216,19 @@ class QuantizationStudy:
             self.subscribe(callback)
         self._stop.clear()
         self._failure = None
+        begins(self)
         self._thread = threading.Thread(target=self._run, name="llamatelemetry-study", daemon=True)
         self._thread.start()
+
+    @property
+    def model_name(self) -> str:
+        """The base's."""
+        return str(self._base_facts["name"])
+
+    @property
+    def error(self) -> BaseException | None:
+        """What ended the study; None while it goes on, and where it ended well."""
+        return self._failure
 
     def cancel(self) -> None:
         """Stop; what is finished stays. Safe from any thread."""

@@ -159,6 +159,16 @@ def test_a_run_that_is_stopped_is_no_error(told, model):
     assert span.status.status_code is StatusCode.UNSET and span.attributes[names.ERROR_TYPE] == "EngineCancelled"
 
 
+def test_a_study_is_one_span_each_time_it_runs(told, zoo_models, tmp_path):
+    files = [zoo_models / f"{name}.gguf" for name in ("llama", "llama-q8-0")]
+    also = {"n_ctx": 32, "n_blocks": 1, "drift": False, "speed": False, "directory": tmp_path}
+    study = lt.QuantizationStudy(files[0], files[1:], "The sea was calm and the lamp was lit. " * 8, **also)
+    study.run()
+    study.run()
+    assert [span.name for span in told.exporter.get_finished_spans()] == ["study llama"] * 2
+    assert points(told.reader)[names.DURATION][0].count == 2
+
+
 # ----------------------------------------------------------------------- providers
 
 
