@@ -18,6 +18,7 @@ const BUDGET = {
   head_comparison: 100_000,
   layer_lens: 90_000,
   quantization_report: 90_000,
+  telemetry_panel: 70_000,
   token_explorer: 80_000,
   tour: 60_000,
 };

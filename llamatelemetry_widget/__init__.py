@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from .widgets.layer_lens import LayerLens
     from .widgets.links import link
     from .widgets.quantization_report import QuantizationReport
+    from .widgets.telemetry_panel import TelemetryPanel
     from .widgets.token_explorer import TokenExplorer
     from .widgets.tour import Tour
     from .widgets.trace_views import TraceViews
@@ -72,6 +73,7 @@ _HOMES = {
     "HeadComparison": "widgets.head_comparison",
     "LayerLens": "widgets.layer_lens",
     "QuantizationReport": "widgets.quantization_report",
+    "TelemetryPanel": "widgets.telemetry_panel",
     "TokenExplorer": "widgets.token_explorer",
     "Tour": "widgets.tour",
     "TraceViews": "widgets.trace_views",
@@ -140,6 +142,7 @@ __all__ = [
     "Sample",
     "QuantizationStudy",
     "Telemetry",
+    "TelemetryPanel",
     "TokenExplorer",
     "StudyEvent",
     "Tour",

@@ -25,10 +25,11 @@ if TYPE_CHECKING:
     from .model import Model, Prompt
     from .trace import Trace
     from .widgets.attention_grid import AttentionGrid
+    from .widgets.telemetry_panel import TelemetryPanel
 
 NAME = "llamatelemetry"
 VIEWS = ("attention", "layers", "tokens", "generate", "tour")
-COMMANDS = ("models", "open", "architecture", "embeddings", "tour", "quantize", "doctor", "close", "help")
+COMMANDS = ("models", "open", "architecture", "embeddings", "tour", "quantize", "telemetry", "doctor", "close", "help")
 FLASH = ("auto", "on", "off")
 INTO = "_trace"
 _WRITTEN = 64  # tokens, where `generate` is not told how many
@@ -50,6 +51,7 @@ HELP = f"""\
 %{NAME} embeddings [NAME]    the whole vocabulary of a model as a space to fly through
 %{NAME} tour [--model NAME]    from a sentence of ours to its next token, step by step
 %{NAME} quantize TYPE [NAME] [--out FILE] [--imatrix FILE]    a smaller file of a model, by llama.cpp's quantizer
+%{NAME} telemetry [start|stop|URL]    a panel of what the runs of the default model cost, or of a llama.cpp server
 %{NAME} doctor          what works here and what does not, with the command that mends it
 %{NAME} close [NAME]    end the worker of a model, or of all
 %{NAME} help            this text
@@ -173,6 +175,7 @@ class Magics:
         self._opened: dict[str, Model] = {}
         self._last: Callable[[], Model | None] = lambda: None
         self._seen: weakref.WeakSet[Model] = weakref.WeakSet()
+        self._panels: weakref.WeakSet[TelemetryPanel] = weakref.WeakSet()
         self._raw, self._depth = "", 0
 
     # ------------------------------------------------------------------- the magics
@@ -247,6 +250,25 @@ class Magics:
         got = ", ".join(f"{count} {kind}" for kind, count in made.info.quant_type_counts.items())
         print(f"{made.info.n_bytes / 1e6:.1f} MB, {made.info.bits_per_weight:.2f} bits per weight, tensors: {got}")
         return made
+
+    def _telemetry(self, name: str | None) -> Any:
+        """A panel of the default model or of a server; ``stop`` ends those that were opened here."""
+        from .widgets.telemetry_panel import TelemetryPanel
+
+        if name == "stop":
+            for panel in self._panels:
+                panel.stop()
+            return None
+        if name not in (None, "start"):
+            from .telemetry.server import Telemetry
+
+            if not str(name).startswith(("http://", "https://")):
+                raise _usage_error(f"telemetry takes start, stop or the address of a server, not {name!r}")
+            panel = TelemetryPanel(Telemetry(str(name)))
+        else:
+            panel = TelemetryPanel(self._model(None))
+        self._panels.add(panel)
+        return panel
 
     def _doctor(self, name: str | None) -> Any:
         from .telemetry.doctor import doctor
@@ -421,6 +443,8 @@ class Magics:
         if not is_cell:
             if not before:
                 return list(COMMANDS)
+            if before == ["telemetry"]:
+                return ["start", "stop", "http://127.0.0.1:8080"]
             if before == ["tour"]:
                 return ["--model"]
             if before in (["open"], ["architecture"], ["embeddings"], ["tour", "--model"]):

@@ -35,7 +35,7 @@ MAY = {
     "model": UNDER_MODEL,
     "studies": UNDER_MODEL,
     "settings": set(),
-    "widgets": UNDER_MODEL | {"studies", "export", "settings"},
+    "widgets": UNDER_MODEL | {"studies", "export", "settings", "telemetry"},
 }
 ANYTHING_BUT = {"export": {"widgets"}, "telemetry": set(), "magics": set(), "__init__": set()}
 

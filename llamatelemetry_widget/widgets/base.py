@@ -19,7 +19,7 @@ import traitlets
 from ..errors import LlamaTelemetryError
 from .background import Background, Still, Superseded, every
 from .hosts import stacks_outputs, this_cell, why_static
-from .pace import Pacer
+from .pace import SECONDS, Pacer
 
 if TYPE_CHECKING:
     from ..export.page import Part
@@ -78,11 +78,12 @@ class TelemetryWidget(anywidget.AnyWidget):
     """
 
     bundle: ClassVar[str]
+    pace: ClassVar[float] = SECONDS  # between two messages of those that are paced
     links: tuple[object, ...] = ()  # what `link` joined it by
     _esm = traitlets.Unicode().tag(sync=True)
 
     def __init__(self, **traits: Any) -> None:
-        self._pacer = Pacer()
+        self._pacer = Pacer(self.pace)
         self._background = Background()
         super().__init__(**traits)
         self._hear_while_cells_run()

@@ -274,6 +274,24 @@ def test_the_vocabulary_of_a_model_is_shown_as_a_space(shell, zoo_models):
     named.close()
 
 
+def test_a_panel_follows_the_model_or_a_server_until_it_is_stopped(shell, zoo_models):
+    code = f"m = %llamatelemetry open {zoo_models / 'llama.gguf'}\n%llamatelemetry telemetry start"
+    panel = run(shell, code).result
+    model = shell.user_ns["m"]
+    model.generate([5, 6, 7], 3).result()
+    assert isinstance(panel, lt.TelemetryPanel) and panel._runs[0].phase in ("decode", "done")
+    server = run(shell, "%llamatelemetry telemetry http://127.0.0.1:9").result
+    assert server._source.title.endswith("127.0.0.1:9")
+    assert run(shell, "%llamatelemetry telemetry stop").result is None
+    shown = panel._runs[0]
+    model.generate([5, 6, 7], 3).result()
+    assert panel._runs[0] is shown and server._stopped
+    refused = run(shell, "%llamatelemetry telemetry smollm2")
+    assert "start, stop or the address of a server" in str(refused.error_in_exec)
+    for made in (panel, server):
+        made.close()
+
+
 def test_a_tour_of_our_sentence_or_of_the_cell(shell, zoo_models):
     path = zoo_models / "llama.gguf"
     ours = run(shell, f"%llamatelemetry tour --model {path}").result
