@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import LlamaTelemetryError
-from ..studies.recommend import Recommendation, size
+from ..studies.recommend import Recommendation, recommend, size
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,7 +36,8 @@ _MEASURED = ("done", "running", "cancelled")
 
 def facts(study: QuantizationStudy, progress: str, live: bool = True) -> dict[str, Any]:
     """Everything small: base, rows, blocks, choices, provenance."""
-    rows = records(study.results)
+    results, blocks = study.results, study.blocks
+    rows = records(results)
     base = {name: plain(value) for name, value in study.base_facts.items()}
     layers, heads = drift(study)
     return {
@@ -43,11 +45,9 @@ def facts(study: QuantizationStudy, progress: str, live: bool = True) -> dict[st
         "subtitle": _subtitle(base, rows),
         "base": base,
         "rows": [{**{name: row[name] for name in COLUMNS}, **look(row)} for row in rows],
-        "blocks": [
-            [row["candidate"], row["text"], row["block"], row["kl"]] for row in records(study.blocks) if row["kl"]
-        ],
+        "blocks": [[row["candidate"], row["text"], row["block"], row["kl"]] for row in records(blocks) if row["kl"]],
         "texts": records(study.texts),
-        "choices": choices(study, rows),
+        "choices": choices(study.base_facts, results, blocks),
         "shapes": [layers.shape[1], *heads.shape[1:]],
         "provenance": _provenance(base),
         "details": _details(study, base),
@@ -113,7 +113,7 @@ def look(row: dict[str, Any]) -> dict[str, Any]:
     return {"hue": 2 if bits == 1 else bits, "family": "iq" if found[1] in ("IQ", "TQ") else rest}
 
 
-def choices(study: QuantizationStudy, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def choices(base: Mapping[str, Any], results: pd.DataFrame, blocks: pd.DataFrame) -> list[dict[str, Any]]:
     """The recommendation for every budget: it changes only where another file fits.
 
     Returns
@@ -122,16 +122,16 @@ def choices(study: QuantizationStudy, rows: list[dict[str, Any]]) -> list[dict[s
         ``least`` (bytes from which on it holds; None for no budget, which comes first) and the recommendation's words,
         in which ``{budget}`` stands for the budget.
     """
-    measured = [row for row in rows if row["status"] in _MEASURED and row["kl"] is not None]
-    if not measured:
+    measured = results[results["status"].isin(_MEASURED) & results["kl"].notna()]
+    if not len(measured):
         return []
-    sizes = {int(row["bytes"]) for row in measured if row["kind"] != "kv" and row["bytes"]}
-    return [choice(study, None), *(choice(study, least) for least in sorted({0, *sizes}))]
+    sizes = measured[measured["kind"] != "kv"]["bytes"].dropna()
+    leasts = [None, *sorted({0, *(int(size) for size in sizes)})]
+    return [words(recommend(base, results, blocks, least), least) for least in leasts]
 
 
-def choice(study: QuantizationStudy, least: int | None) -> dict[str, Any]:
-    """The recommendation's words at a budget."""
-    own: Recommendation = study.recommend(max_bytes=least)
+def words(own: Recommendation, least: int | None) -> dict[str, Any]:
+    """A recommendation at a budget, as the browser is told of it."""
     body = own.body if least is None else own.body.replace(size(least), "{budget}", 1)
     names = ("name", "headline", "reasons", "sure", "limits", "tie", "commands", "markdown")
     return {"least": least, "body": body, **{name: getattr(own, name) for name in names}}

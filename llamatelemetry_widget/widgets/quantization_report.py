@@ -25,7 +25,7 @@ from ..studies.recommend import Recommendation
 from .base import Message, TelemetryWidget
 from .head_comparison import HeadComparison
 from .pace import Pacer
-from .quantization_facts import choice, drift, facts, strip
+from .quantization_facts import drift, facts, strip, words
 from .traits import Buffer, Index
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class QuantizationReport(TelemetryWidget):
 
     def _choice(self) -> dict[str, Any] | None:
         """The recommendation's words at the budget; None where nothing was measured."""
-        return choice(self._study, self.max_bytes) if self.facts["choices"] else None
+        return words(self.recommendation, self.max_bytes) if self.facts["choices"] else None
 
     # ---------------------------------------------------------------------- the study
 
