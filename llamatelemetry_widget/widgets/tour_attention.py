@@ -64,6 +64,10 @@ def attention_steps(reading: Reading) -> list[Step]:
     found = [_vectors(head), _sharing(head)]
     if reading.rotations:
         found.append(_rotary(head, reading.rotations["q"], reading.rotations["k"]))
+    elif (
+        reading.row("position") is None and not reading.turns and not ("biased" in head.stages or head.scoring.max_bias)
+    ):
+        found.append(_nothing(head))
     found += [_scores(head), _scale(head)]
     if "capped" in head.stages:
         found.append(_cap(head))
@@ -178,6 +182,27 @@ def _rotary(head: Head, q: Rotation, k: Rotation) -> Step:
                 ("key after", k.after[min(head.kv_head, len(k.after) - 1)]),
             ),
         ],
+        tokens=[head.last],
+        inside=True,
+    )
+
+
+def _nothing(head: Head) -> Step:
+    return step(
+        "position",
+        "Position",
+        "No position",
+        [
+            f"Layer {head.layer} does nothing for the position: no vector is added, nothing is turned, no score is "
+            f"moved.",
+        ],
+        [],
+        ask(
+            "How can it still know what came before what?",
+            ["from the mask and from other layers", "it cannot"],
+            "from the mask and from other layers",
+            "A token that may look at fewer others stands earlier, and the layers before leave traces in the stream.",
+        ),
         tokens=[head.last],
         inside=True,
     )

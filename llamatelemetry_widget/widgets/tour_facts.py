@@ -14,7 +14,7 @@ from ..trace import display_token
 from .attention_facts import day, details
 from .tour_attention import attention_steps
 from .tour_figures import Figure, bars, matrix, name, number, share, strips
-from .tour_layers import add_step, first_steps, kinds_of_layers, mlp_steps, norm_step, recurrent_steps
+from .tour_layers import add_step, first_steps, kinds_of_layers, late_norm_step, mlp_steps, norm_step, recurrent_steps
 from .tour_step import Step, ask, ask_number, ask_range, step
 from .tour_values import Array, Reading
 
@@ -48,7 +48,7 @@ def facts(reading: Reading) -> dict[str, Any]:
 def steps(reading: Reading) -> list[Step]:
     """The steps; those that this architecture does not have are replaced by what it does instead."""
     mixing = attention_steps(reading) if reading.part else recurrent_steps(reading)
-    layer = [*norm_step(reading), *mixing, *add_step(reading), *mlp_steps(reading)]
+    layer = [*norm_step(reading), *mixing, *late_norm_step(reading), *add_step(reading), *mlp_steps(reading)]
     other = recurrent_steps(reading) if reading.part else []
     return [*first_steps(reading), *layer, *other, _repeat(reading), *_cross(reading), *_ending(reading)]
 

@@ -73,8 +73,9 @@ def _embedding(reading: Reading) -> Step:
         f"is this vector of {len(row) if row is not None else 0} numbers, and everything the model does changes it.",
     ]
     figures = [] if row is None else [strips((name(tokens, last), row))]
-    if row is not None and start is not None and reading.row("position") is None and not np.allclose(row, start):
-        says.append(f"This model then multiplies it by {number(_factor(row, start))}.")
+    factor = 1.0 if row is None or start is None else _factor(row, start)
+    if factor != 1:
+        says.append(f"This model then multiplies it by {number(factor)}.")
     if again is None:
         question = ask(
             "If the same token came twice, would both start with the same vector?",
@@ -102,8 +103,12 @@ def _embedding(reading: Reading) -> Step:
 
 
 def _factor(row: Array, start: Array) -> float:
+    """What a vector was multiplied by; 1 where that is not what happened to it."""
     at = int(np.abs(row).argmax())
-    return float(start[at] / row[at]) if row[at] else 1.0
+    if row.size != start.size or not row[at]:  # several streams
+        return 1.0
+    factor = float(start[at] / row[at])
+    return factor if np.allclose(row * factor, start, rtol=1e-3) and not np.allclose(row, start) else 1.0
 
 
 def _learned(reading: Reading, position: Array) -> Step:
@@ -136,7 +141,7 @@ def _learned(reading: Reading, position: Array) -> Step:
 
 
 def norm_step(reading: Reading) -> list[Step]:
-    """The norm before the layer's first product; nothing where there is none."""
+    """The norm before the layer's first product; nothing where there is none (see `late_norm_step`)."""
     stream, normed, read = (reading.row(role) for role in ("stream", "normed", "read"))
     if stream is None or normed is None or read is None:
         return []
@@ -161,6 +166,36 @@ def norm_step(reading: Reading) -> list[Step]:
             ),
             after=[strips(("normed", normed)), strips(("times its weights", read))],
             tokens=[len(reading.tokens) - 1],
+            inside=True,
+        )
+    ]
+
+
+def late_norm_step(reading: Reading) -> list[Step]:
+    """The norm of what attention gives, where none stands before it."""
+    given, normed = reading.row("post"), reading.row("post_normed")
+    if given is None or normed is None or reading.row("normed") is not None:
+        return []
+    last, sizes = len(reading.tokens) - 1, [float(np.linalg.norm(own)) for own in (given, normed)]
+    return [
+        step(
+            "norm",
+            "Norm",
+            "The norm comes after",
+            [
+                "This model does not norm what attention reads. It norms what attention gives, before that is added: "
+                "to a common size, times a learned weight for each number.",
+            ],
+            [strips(("before", given))],
+            ask_range(
+                "What does the norm do to the length of this vector?",
+                sizes[1] / sizes[0] if sizes[0] else 1.0,
+                [0.9, 1.1],
+                ["it gets shorter", "about the same", "it gets longer"],
+                f"{number(sizes[0])} before, {number(sizes[1])} after.",
+            ),
+            after=[strips(("after", normed))],
+            tokens=[last],
             inside=True,
         )
     ]
@@ -247,10 +282,15 @@ def _state(reading: Reading, state: Array) -> Step:
 def add_step(reading: Reading) -> list[Step]:
     """What attention or recurrence adds to the stream."""
     part = reading.part
-    written, stream = added(reading), reading.row("stream")
-    if written is None or stream is None:
+    layer, get = reading.layer, reading.trace
+    written, down = added(reading), _last(get.mlp_out, layer, part)
+    stream = reading.row("start") if layer == 0 else _last(get.hidden, layer - 1, part)
+    after = _last(get.hidden, layer, part)
+    if written is None or stream is None or after is None or stream.size != written.size:
         return []
     total = stream + written
+    if not np.allclose(total if down is None else total + down, after, rtol=1e-3, atol=1e-3):
+        return []  # something else happens to the sum: a norm, a factor, several streams
     like = cosine(stream, total)
     what = "attention" if part else "recurrence"
     return [

@@ -77,6 +77,8 @@ class Reading:
         What the operation of a role is called.
     rotations : dict of str to Rotation
         ``"q"`` and ``"k"`` where the model rotates.
+    turns : bool
+        The layer has a rotary operation.
     parallel : bool
         The MLP reads what attention reads.
     other : int or None
@@ -94,6 +96,7 @@ class Reading:
     rows: dict[str, Array]
     ops: dict[str, str]
     rotations: dict[str, Rotation]
+    turns: bool
     parallel: bool
     other: int | None
     lens: Lens | None
@@ -137,7 +140,21 @@ def read(model: Model, ids: Sequence[int]) -> Reading:
         for x in "qk"
         if role == f"{x}_after"
     }
-    return Reading(model, trace, part, layer, head, key, rows, ops, rotations, own.parallel(layer), other, _lens(trace))
+    return Reading(
+        model,
+        trace,
+        part,
+        layer,
+        head,
+        key,
+        rows,
+        ops,
+        rotations,
+        own.turns(layer),
+        own.parallel(layer),
+        other,
+        _lens(trace),
+    )
 
 
 def _without(trace: Trace, layer: int, part: str | None) -> int | None:
@@ -153,7 +170,7 @@ def _chosen(trace: Trace, part: str | None) -> tuple[int, int, int]:
     n_layers = len(trace.layers)
     there = [own.layer for own in trace.layers_of(part) if own.kind == "attention"] if part else []
     if not there:
-        return max(n_layers // 2 - 1, 0), -1, -1
+        return min(n_layers // 2, max(n_layers - 2, 0)), -1, -1
     inner = [layer for layer in there if layer < n_layers - 1] or there  # llama.cpp computes the last one for one row
     best = (-1.0, there[0], 0, 0)
     for layer in inner:
@@ -207,8 +224,9 @@ class Operations:
 
         ``start`` (what the first layer reads), ``embedding``, ``position`` (a learned one), ``stream`` and ``normed``
         (before and after the norm, without its weights), ``read`` (what attention or recurrence multiplies),
-        ``q_before``, ``q_after``, ``k_before``, ``k_after`` (rotary); of the MLP ``mlp_read``,
-        ``router``, ``gate``, ``up``, ``act``, ``down``.
+        ``post`` and ``post_normed`` (what attention gives before and after a norm of its own), ``q_before``,
+        ``q_after``, ``k_before``, ``k_after`` (rotary); of the MLP ``mlp_read``, ``router``,
+        ``gate``, ``up``, ``act``, ``down``.
         """
         found = {**self._beginning(), **self._mixing(layer), **self._rotary(layer), **self._mlp(layer)}
         return {role: (at, self._axis(role, at)) for role, at in found.items() if at is not None}
@@ -235,6 +253,10 @@ class Operations:
         if one is None or two is None or one == two:
             return False
         return self._before_norm(self._activation(one)) == self._before_norm(self._activation(two))
+
+    def turns(self, layer: int) -> bool:
+        """Whether a layer has a rotary operation."""
+        return any(self.nodes[i][1] == "ROPE" for i in self._layer(layer))
 
     def bent(self, rope: int) -> bool:
         """Whether a rotary operation has factors of its own for its pairs."""
@@ -266,7 +288,10 @@ class Operations:
             return {}
         read = self._activation(product)
         norm = self._norm_of(read)
-        return {"read": read, "normed": norm, "stream": None if norm is None else self._activation(norm)}
+        after = next((i for i in self._layer(layer) if self._reads(i, r"\.post_attention_norm\.weight$")), None)
+        post = None if after is None else self._norm_of(after)
+        ends = {} if post is None else {"post": self._activation(post), "post_normed": after}
+        return {"read": read, "normed": norm, "stream": self._before_norm(read), **ends}
 
     def _rotary(self, layer: int) -> dict[str, int | None]:
         ropes = [i for i in self._layer(layer) if self.nodes[i][1] == "ROPE"]
@@ -282,10 +307,11 @@ class Operations:
         return found if whole else {}
 
     def _mlp(self, layer: int) -> dict[str, int | None]:
-        first, down = self._mlp_product(layer), self._by_weight(layer, r"ffn_down(_exps)?")
+        first, down = self._mlp_product(layer), self._by_weight(layer, r"(ffn_down(_exps)?|channel_mix_value)")
         if first is None or down is None:
             return {}
-        named = {name: self._by_weight(layer, rf"ffn_{name}(_exps)?") for name in ("gate", "up")}
+        weights = {"gate": r"ffn_gate(_exps)?", "up": r"(ffn_up(_exps)?|channel_mix_key)"}
+        named = {name: self._by_weight(layer, weight) for name, weight in weights.items()}
         router = self._by_weight(layer, "ffn_gate_inp")
         found = {name: None if at is None else self._with_bias(at) for name, at in named.items()}
         act = self._back(self._activation(down))
@@ -324,7 +350,14 @@ class Operations:
         )
 
     def _mlp_product(self, layer: int) -> int | None:
-        return next((i for i in self._layer(layer) if self._reads(i, r"\bblk\.\d+\.ffn_(gate_inp|gate|up)\b")), None)
+        return next(
+            (
+                i
+                for i in self._layer(layer)
+                if self._reads(i, r"\bblk\.\d+\.(ffn_(gate_inp|gate|up)|channel_mix_key)\b")
+            ),
+            None,
+        )
 
     def _activation(self, at: int) -> int:
         """What is computed of the sources of an operation, itself where all are leaves."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,9 @@ import llamatelemetry_widget as lt
 from llamatelemetry_widget.widgets.tour_values import read
 
 from .conftest import PROMPT, Wire
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
+import make_more
 
 FILES = [
     "bert",
@@ -109,6 +114,29 @@ def test_the_position_is_told_as_the_model_has_it(zoo_models, name):
     with lt.open_model(zoo_models / f"{name}.gguf") as opened:
         made = lt.Tour(opened, IDS)
         assert step(made, "position")["title"] == POSITIONS[name]
+        made.close()
+
+
+# What llama.cpp does with models that are not in the zoo: (steps that are there, steps that are not, title of a step).
+OTHERS = {
+    "command-r": ({"norm", "add", "widen"}, {"state"}, "The MLP widens the vector"),
+    "olmo2": ({"norm", "add"}, {"state"}, "The norm comes after"),
+    "jamba": ({"router", "state", "conv", "softmax"}, set(), "No position"),
+    "rwkv7": ({"state", "widen", "down", "add"}, {"softmax", "position"}, "A state instead of keys and values"),
+    "gemma3n": ({"position", "widen"}, {"add"}, "Position: rotary"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_architectures_are_told_as_they_are(name, tmp_path):
+    with lt.open_model(make_more.write(name, tmp_path / f"{name}.gguf")) as opened:
+        made = lt.Tour(opened, IDS)
+        there, missing, title = OTHERS[name]
+        assert there <= set(made.steps) and not missing & set(made.steps)
+        assert title in {own["title"] for own in made.facts["steps"]}
+        assert all(math.isfinite(n) for n in numbers(made.facts["steps"]))
+        beside = any("beside it and not after it" in words for own in made.facts["steps"] for words in own["says"])
+        assert beside == (name == "command-r")
         made.close()
 
 
