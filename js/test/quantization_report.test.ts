@@ -313,6 +313,30 @@ describe("widget", () => {
     expect(el.textContent).toContain("it has no file of its own");
   });
 
+  test("an opened comparison is shown, and closed", async () => {
+    const inner = document.createElement("div");
+    const removed = vi.fn();
+    const model = makeModel();
+    model.widget_manager = {
+      get_model: async (id: string) => id,
+      create_view: async (id: string) => {
+        inner.textContent = `view of ${id}`;
+        return { el: inner, remove: removed };
+      },
+    };
+    const el = show(model);
+    const host = () => el.querySelector<HTMLElement>(".lt-qr-comparison")!;
+    await settle();
+    expect(host().hidden).toBe(true);
+    model.set("comparison", "IPY_MODEL_abc");
+    await settle();
+    expect([host().hidden, host().textContent]).toEqual([false, "view of abcClose the comparison"]);
+    host().querySelector("button")!.click();
+    await settle();
+    expect([model.get("comparison"), host().hidden]).toEqual([null, true]);
+    expect(removed).toHaveBeenCalledOnce();
+  });
+
   test("without drift there are no maps", async () => {
     const el = show(
       makeModel({ facts: { ...facts, shapes: [0, 0, 0] }, layer_drift: NONE, head_drift: NONE }),

@@ -161,6 +161,16 @@ class QuantizationReport(TelemetryWidget):
         if self.facts:
             self._show_strip()
 
+    @traitlets.observe("comparison")
+    def _compared(self, change: Any) -> None:
+        if change["old"] is not None:
+            change["old"].close()
+
+    @traitlets.observe("theme")
+    def _themed(self, change: Any) -> None:
+        if self.comparison is not None:
+            self.comparison.theme = change["new"]
+
     @traitlets.validate("selected_candidate")
     def _valid_candidate(self, proposal: Any) -> Any:
         name, names = proposal["value"], [str(own) for own in self._study.results["name"]]
@@ -253,10 +263,8 @@ class QuantizationReport(TelemetryWidget):
             right = model.trace(text, progress=False)
         layer, head = self.selected_layer, self.selected_head
         chosen = None if layer is None or head is None else (layer, head)
-        before, self.comparison = self.comparison, HeadComparison(left, right, a=chosen, theme=self.theme)
-        if before is not None:
-            before.close()
-        return self.comparison
+        self.comparison = made = HeadComparison(left, right, a=chosen, theme=self.theme)
+        return made
 
     # ------------------------------------------------------------------------- exports
 

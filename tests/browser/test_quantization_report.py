@@ -134,12 +134,15 @@ def test_heads_open_a_comparison(opened, report):
     inner = report.root.locator(".lt-qr-comparison .lt-hc")
     expect(inner).to_be_visible(timeout=60_000)
     opened.becomes("[report.comparison.selected_layer, report.comparison.selected_head]", [0, 0], 10)
+    report.root.get_by_role("button", name="Close the comparison").click()
+    expect(inner).to_have_count(0)
+    opened.becomes("report.comparison", None, 10)
 
 
 def test_files_are_saved(opened, report):
     for kind in ("PNG", "HTML", "JSON", "Parquet"):
         with opened.page.expect_download(timeout=30_000) as download:
-            report.root.locator("> div > .lt-footer .lt-action", has_text=kind).click()
+            report.root.locator(".lt-action", has_text=kind).click()
         assert download.value.suggested_filename == f"quantization-llama.{kind.lower()}"
 
 

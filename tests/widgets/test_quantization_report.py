@@ -152,7 +152,10 @@ def test_heads_of_the_base_and_a_candidate(report, wire):
     assert wire.updates()[-1]["comparison"] == f"IPY_MODEL_{heads.model_id}"
     again = report.compare_heads("llama-q8-0", prompt="The quick brown fox")
     assert report.comparison is again and heads.comm is None
-    again.close()
+    report.theme = "dark"
+    assert again.theme == "dark"
+    report.comparison = None
+    assert again.comm is None
 
 
 # --------------------------------------------------------------- while it runs

@@ -34,6 +34,7 @@ export interface Source {
   stop(): Promise<void>;
   /** Opens the heads of a candidate beside the base's. */
   compare(candidate: string): Promise<void>;
+  closeComparison(): void;
   file(kind: FileKind): Promise<{ name: string; data: DataView }>;
 }
 
@@ -47,7 +48,7 @@ let views = 0;
 
 export class QuantizationReportView {
   /** Where an opened comparison of heads is put. */
-  readonly comparison = h("div", { class: "lt-qr-comparison", hidden: true });
+  readonly comparison = h("div", {});
   private readonly cleanup = new Cleanup();
   private readonly announcer = new Announcer(this.cleanup);
   private readonly title = h("h2", {});
@@ -78,6 +79,7 @@ export class QuantizationReportView {
   private readonly compareWords = h("span", { class: "lt-quiet", role: "status" });
   private readonly table = h("div", { class: "lt-qr-scroll" });
   private readonly tokens: TokensView;
+  private readonly opened: HTMLElement;
   private readonly notes = h("span", { class: "lt-quiet" });
   private readonly files = new Map<FileKind, HTMLButtonElement>();
   private readonly sections: Readonly<Record<"plot" | "residual" | "attention" | "heads", HTMLElement>>;
@@ -174,15 +176,18 @@ export class QuantizationReportView {
         h("div", { class: "lt-qr-bar" }, this.compare, this.compareWords),
       ),
     };
+    const close = h("button", { type: "button", class: "lt-button" }, "Close the comparison");
+    cleanup.on(close, "click", () => this.source.closeComparison());
+    this.opened = h("div", { class: "lt-qr-comparison", hidden: true }, this.comparison, close);
     const { plot, residual, attention, heads } = this.sections;
     this.body = h(
       "div",
       {},
       this.answer.element,
       h("div", { class: "lt-qr-main" }, plot, h("div", { class: "lt-qr-right" }, residual, attention, heads)),
-      this.comparison,
       this.table,
       this.tokens.element,
+      this.opened,
       this.makeFooter(),
     );
     root.append(
@@ -228,6 +233,12 @@ export class QuantizationReportView {
     if (live === this.live) return;
     this.live = live;
     this.frame.ask();
+  }
+
+  /** A comparison of heads was put into `comparison`, or taken out. */
+  showComparison(there: boolean, now: boolean): void {
+    this.opened.hidden = !there;
+    if (there && now) this.opened.scrollIntoView({ block: "nearest" });
   }
 
   destroy(): void {

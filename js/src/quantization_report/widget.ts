@@ -83,6 +83,10 @@ const render: Render<Traits> = ({ model, el }) => {
     start: async () => void (await ask({ type: "start" })),
     stop: async () => void (await ask({ type: "stop" })),
     compare: async (candidate) => void (await ask({ type: "compare", candidate })),
+    closeComparison() {
+      model.set("comparison", null);
+      model.save_changes();
+    },
     async file(kind) {
       const { message, buffers } = await ask({ type: "export", kind });
       return { name: String(message.name), data: buffers[0] as DataView };
@@ -109,12 +113,12 @@ const render: Render<Traits> = ({ model, el }) => {
 
   let child: { remove(): void } | null = null;
   let ended = false;
-  const showComparison = async () => {
+  const showComparison = async (now: boolean) => {
     const id = model.get("comparison")?.replace("IPY_MODEL_", "") ?? "";
     const manager = model.widget_manager as unknown as Manager | undefined;
     child?.remove();
     child = null;
-    view.comparison.hidden = true;
+    view.showComparison(false, now);
     if (id === "" || typeof manager?.create_view !== "function") return;
     const made = await manager.create_view(await manager.get_model(id));
     if (ended) {
@@ -123,11 +127,11 @@ const render: Render<Traits> = ({ model, el }) => {
     }
     child = made;
     view.comparison.replaceChildren(made.el);
-    view.comparison.hidden = false;
+    view.showComparison(true, now);
   };
-  const compared = () => void showComparison().catch(() => undefined);
-  listen("change:comparison", compared);
-  compared();
+  const compared = (now: boolean) => void showComparison(now).catch(() => undefined);
+  listen("change:comparison", () => compared(true));
+  compared(false);
 
   return () => {
     ended = true;
