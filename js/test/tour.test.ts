@@ -100,6 +100,7 @@ test("steps are walked by buttons, boxes and keys, and select what they are abou
   expect(model.get("selected_layer")).toBe(facts.layer);
   expect(model.get("selected_tokens")).toEqual(looksAt(facts, at("softmax")).selected_tokens);
   expect(boxes[place]!.getAttribute("aria-current")).toBe("step");
+  expect(boxes.filter((b) => b.tabIndex === 0)).toEqual([boxes[place]]);
   press("1");
   await later();
   expect(model.get("predictions")).toEqual({ softmax: 0 });

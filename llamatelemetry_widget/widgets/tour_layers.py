@@ -261,7 +261,7 @@ def _state(reading: Reading, state: Array) -> Step:
         "A state instead of keys and values",
         [
             f"What layer {reading.other} keeps of earlier tokens are {number(state.size)} numbers, which every token "
-            f"reads and rewrites. The order of tokens comes from that: no position is added here.",
+            f"reads and rewrites. It is how the order of tokens comes in.",
         ],
         [],
         ask(

@@ -119,7 +119,7 @@ def read(model: Model, ids: Sequence[int]) -> Reading:
     ------
     CaptureUnavailable, EngineCrashed
     """
-    trace = model.trace(list(ids), progress=False)
+    trace = model.trace(list(ids))
     decoder = [] if trace.decoder is None else trace.decoder[0].tolist()
     part = trace.parts[0] if trace.parts else None
     layer, head, key = _chosen(trace, part)

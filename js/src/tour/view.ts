@@ -257,6 +257,9 @@ export class TourView {
       const here = this.state.step >= place.from && this.state.step < place.to;
       const own = this.facts.steps.slice(place.from, place.to);
       const done = own.every((step) => this.state.predictions[step.key] !== undefined);
+      // One tab stop: the keys of the widget walk on from there.
+      boxes[i]!.tabIndex = here ? 0 : -1;
+      if (here && this.map.contains(document.activeElement)) boxes[i]!.focus();
       if (here) boxes[i]!.setAttribute("aria-current", "step");
       else boxes[i]!.removeAttribute("aria-current");
       boxes[i]!.classList.toggle("lt-to-done", done);
