@@ -29,9 +29,13 @@ if TYPE_CHECKING:
 
 NAME = "llamatelemetry"
 VIEWS = ("attention", "layers", "tokens", "generate", "tour")
-COMMANDS = ("models", "open", "architecture", "embeddings", "tour", "quantize", "telemetry", "doctor", "close", "help")
+COMMANDS = (
+    *("models", "open", "architecture", "embeddings", "tour", "quantize", "compare", "telemetry", "doctor", "close"),
+    "help",
+)
 FLASH = ("auto", "on", "off")
 INTO = "_trace"
+STUDY = "_study"
 _WRITTEN = 64  # tokens, where `generate` is not told how many
 _QUICK_SECONDS = 0.3  # a run this short shows its result at once, without a widget that fills in
 
@@ -51,6 +55,8 @@ HELP = f"""\
 %{NAME} embeddings [NAME]    the whole vocabulary of a model as a space to fly through
 %{NAME} tour [--model NAME]    from a sentence of ours to its next token, step by step
 %{NAME} quantize TYPE [NAME] [--out FILE] [--imatrix FILE]    a smaller file of a model, by llama.cpp's quantizer
+%{NAME} compare BASE CANDIDATE … [--blocks N] [--into NAME]    quantized files, types (made from BASE) and kv:TYPE
+                 measured against BASE; the study is kept as {STUDY} or NAME
 %{NAME} telemetry [start|stop|URL]    a panel of what the runs of the default model cost, or of a llama.cpp server
 %{NAME} doctor          what works here and what does not, with the command that mends it
 %{NAME} close [NAME]    end the worker of a model, or of all
@@ -102,6 +108,15 @@ def _tour_options() -> argparse.ArgumentParser:
     return options
 
 
+def _compare_options() -> argparse.ArgumentParser:
+    options = _Options(prog=f"%{NAME} compare")
+    options.add_argument("base", metavar="BASE")
+    options.add_argument("candidates", metavar="CANDIDATE", nargs="+")
+    options.add_argument("--blocks", type=_blocks)
+    options.add_argument("--into", type=_variable, default=STUDY)
+    return options
+
+
 def _quantize_options() -> argparse.ArgumentParser:
     options = _Options(prog=f"%{NAME} quantize")
     options.add_argument("type", metavar="TYPE")
@@ -129,6 +144,12 @@ def _layers(text: str) -> str | list[int]:
 def _count(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of tokens: write 1 or more")
+    return int(text)
+
+
+def _blocks(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of text blocks: write 1 or more")
     return int(text)
 
 
@@ -189,6 +210,8 @@ class Magics:
     def line(self, line: str) -> Any:
         """`%llamatelemetry`: list, open, show and close models."""
         words = _words(line)
+        if words[:1] == ["compare"]:
+            return self._short_errors(self._compare, _compare_options().parse_args(words[1:]))
         if words[:1] == ["quantize"]:
             return self._short_errors(self._quantize, _quantize_options().parse_args(words[1:]))
         if words[:1] == ["tour"]:
@@ -230,6 +253,23 @@ class Magics:
         from .widgets.embedding_space import EmbeddingSpace3D
 
         return EmbeddingSpace3D(self._model(name))
+
+    def _compare(self, arguments: argparse.Namespace) -> Any:
+        """The report of a study, which fills in while the study runs in a notebook; elsewhere it is waited for."""
+        from .studies.quantization import QuantizationStudy
+        from .widgets.hosts import why_static
+        from .widgets.quantization_report import QuantizationReport
+
+        study = QuantizationStudy(self._model(arguments.base), arguments.candidates, n_blocks=arguments.blocks)
+        shell = self._shell()
+        if shell is not None:
+            shell.user_ns[arguments.into] = study
+        report = QuantizationReport(study)
+        if why_static() or not hasattr(shell, "kernel"):
+            study.run()
+        else:
+            study.start()
+        return report
 
     def _quantize(self, arguments: argparse.Namespace) -> Model:
         """The new file, opened; what its tensors got is said, as it is not always what was asked for."""
@@ -449,6 +489,8 @@ class Magics:
                 return ["--model"]
             if before in (["open"], ["architecture"], ["embeddings"], ["tour", "--model"]):
                 return _model_names()
+            if before[0] == "compare":
+                return self._compare_choices(before)
             if before[0] == "quantize":
                 return self._quantize_choices(before)
             return list(self._opened) if before == ["close"] else []
@@ -460,6 +502,16 @@ class Magics:
             return values[last]
         options = [word for word in ("--model", *values, "--chat") if word not in before]
         return options if before else [*VIEWS, *options]
+
+    @staticmethod
+    def _compare_choices(before: list[str]) -> list[str]:
+        from .engine.quantize import QUANT_TYPES
+
+        values = {"--blocks": ["4"], "--into": [STUDY]}
+        if before[-1] in values:
+            return values[before[-1]]
+        options = [word for word in values if word not in before]
+        return _model_names() if len(before) == 1 else [*QUANT_TYPES, "kv:q8_0", "kv:q4_0", *_model_names(), *options]
 
     @staticmethod
     def _quantize_choices(before: list[str]) -> list[str]:

@@ -145,6 +145,8 @@ def test_layers_draws_the_lens(shell):
         ("%llamatelemetry open a b", "unrecognized arguments: b"),
         ("%llamatelemetry quantize", "the following arguments are required: TYPE"),
         ("%llamatelemetry quantize Q8_0 a b", "unrecognized arguments: b"),
+        ("%llamatelemetry compare smollm2", "the following arguments are required: CANDIDATE"),
+        ("%llamatelemetry compare smollm2 Q8_0 --blocks x", "'x' is no number of text blocks"),
     ],
 )
 def test_a_mistake_is_one_line(shell, capsys, line, words):
@@ -311,6 +313,17 @@ def test_a_model_is_quantized_and_what_it_got_is_said(shell, capsys, zoo_models,
     assert "no quant type 'Q4'" in str(refused.error_in_exec)
 
 
+def test_files_are_compared_and_the_study_is_kept(shell, zoo_models, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    names = [f"'{zoo_models / name}.gguf'" for name in ("llama", "llama-q8-0", "llama-q4-0")]
+    report = run(shell, f"%llamatelemetry compare {' '.join(names)} --blocks 1 --into mine").result
+    assert isinstance(report, lt.QuantizationReport) and "Take llama-q8-0" in repr(report)
+    assert shell.user_ns["mine"] is report.study and list(report.study.results["status"]) == ["done"] * 2
+    refused = run(shell, f"%llamatelemetry compare {names[0]} Q99")
+    assert "Q99" in str(refused.error_in_exec)
+    report.close()
+
+
 # ----------------------------------------------------------------- completion
 
 
@@ -325,6 +338,9 @@ def test_a_model_is_quantized_and_what_it_got_is_said(shell, capsys, zoo_models,
         ("%llamatelemetry tour --model smo", {"smollm2"}),
         ("%llamatelemetry quantize Q4_K", {"Q4_K_M", "Q4_K_S"}),
         ("%llamatelemetry quantize Q4_K_M smo", {"smollm2"}),
+        ("%llamatelemetry compare smo", {"smollm2"}),
+        ("%llamatelemetry compare smollm2 Q4_K", {"Q4_K_M", "Q4_K_S"}),
+        ("%llamatelemetry compare smollm2 Q8_0 --", {"--blocks", "--into"}),
         ("%llamatelemetry quantize Q4_K_M smollm2 --", {"--out", "--imatrix"}),
         ("%%llamatelemetry a", {"attention"}),
         ("%%llamatelemetry --", {"--model", "--layers", "--flash", "--predict", "--temperature", "--chat", "--into"}),
