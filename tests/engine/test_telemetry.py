@@ -12,6 +12,7 @@ import llamatelemetry_widget as lt
 from llamatelemetry_widget.engine.worker.log import allocated
 
 IDS = list(range(5, 21))
+SOMETIMES = {"overhead", "context_reused"}
 
 
 def owners(telemetry):
@@ -22,7 +23,7 @@ def test_a_run_that_writes_tells_all_its_figures(zoo_model):
     generation = zoo_model("llama").generate(IDS, 8)
     trace = generation.result()
     told = trace.telemetry
-    assert generation.telemetry is told and set(told) == set(lt.trace.RunTelemetry.__annotations__) - {"overhead"}
+    assert generation.telemetry is told and set(lt.trace.RunTelemetry.__annotations__) - set(told) <= SOMETIMES
     seconds = trace.generation["seconds"]
     assert told["decode_seconds"] == pytest.approx(seconds.sum())
     assert told["decode_tokens_per_second"] == pytest.approx(8 / seconds.sum())
