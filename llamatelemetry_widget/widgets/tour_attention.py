@@ -35,6 +35,18 @@ class Head:
         self.kv_head = self.head // self.group
         self.stages = reading.trace.stages(self.layer, reading.part)
 
+    def has(self, weight: str) -> bool:
+        """Whether the file has a tensor of this name in the layer."""
+        ending = f"blk.{self.layer}.{weight}"
+        return any(
+            n.tensor is not None and n.tensor.name.endswith(ending) for n in self.reading.model.tree.root.tensors
+        )
+
+    @property
+    def latent(self) -> bool:
+        """Whether keys and values come out of one compressed vector per token (multi-head latent attention)."""
+        return self.has("attn_kv_a_mqa.weight")
+
     @property
     def title(self) -> str:
         """``L17 H5``."""
@@ -88,15 +100,23 @@ def _vectors(head: Head) -> Step:
     if s.v is not None:
         rows.append(("value", s.v[head.kv_head, head.last]))
     size = int(s.q.shape[2])
+    more = []
+    if head.latent:
+        more.append("Here keys and values of all heads are one compressed vector per token (latent attention).")
+    if head.has("attn_q_norm.weight"):
+        more.append("Query and key are normed once more by themselves.")
+    if head.has("attn_q.bias") or head.has("attn_qkv.bias"):
+        more.append("A learned bias is added to each.")
     return step(
         "qkv",
         "Q K V",
         "Query, key and value",
         [
-            f"Three matrices turn the normed vector of {last} into a query (what it looks for), a key (what it can be "
+            f"Three matrices turn the vector of {last} into a query (what it looks for), a key (what it can be "
             f"found by) and a value (what it passes on).",
             f"The tour looks at one head, {head.title}: of all heads before the last layer its last row puts the most "
             f"weight on a token that is neither the first nor itself.",
+            *([" ".join(more)] if more else []),
         ],
         [],
         ask_number(
@@ -117,11 +137,13 @@ def _sharing(head: Head) -> Step:
     kind = (
         "every head has keys and values of its own (multi-head attention)"
         if s.group == 1
+        else "all heads read one compressed vector per token (latent attention)"
+        if head.latent
         else "all heads share one set of keys and values (multi-query attention)"
         if s.kv_heads == 1
         else f"each {s.group} heads share one set of keys and values (grouped-query attention)"
     )
-    held = 2 * s.kv_heads * int(s.k.shape[2])
+    held = s.kv_heads * (int(s.k.shape[2]) + (0 if head.latent or s.v is None else int(s.v.shape[2])))
     options = sorted({1, s.group, s.heads} | ({2} if s.heads == 1 else set()))
     return step(
         "groups",

@@ -114,11 +114,12 @@ def _factor(row: Array, start: Array) -> float:
 def _learned(reading: Reading, position: Array) -> Step:
     tokens, last = reading.tokens, len(reading.tokens) - 1
     row, start = reading.row("embedding"), reading.row("start")
-    rows = (
-        [("position", position)]
-        if row is None or start is None
-        else [(name(tokens, last), row), (f"position {last}", position), ("both", start)]
-    )
+    rows, sign = [(f"position {last}", position)], ""
+    if row is not None and start is not None:
+        rest = start - row - position
+        others = [] if np.allclose(rest, 0, atol=1e-5) else [("what else is added", rest)]  # BERT: the kind of text
+        rows = [(name(tokens, last), row), *rows, *others, ("together", start)]
+        sign = " " + "+" * (len(rows) - 2) + "="
     return step(
         "position",
         "Position",
@@ -135,7 +136,7 @@ def _learned(reading: Reading, position: Array) -> Step:
             "yes",
             "It depends on the place alone, so it is looked up like a token.",
         ),
-        after=[strips(*rows, sign=" +=" if len(rows) == 3 else "")],
+        after=[strips(*rows, sign=sign)],
         tokens=[last],
     )
 
@@ -146,16 +147,22 @@ def norm_step(reading: Reading) -> list[Step]:
     if stream is None or normed is None or read is None:
         return []
     last = name(reading.tokens, len(reading.tokens) - 1)
-    rms, after = (float(np.sqrt(np.mean(np.square(own, dtype=np.float64)))) for own in (stream, normed))
-    centred = "LayerNorm subtracts the mean and divides" if "RMS" not in reading.ops["normed"] else "RMSNorm divides"
+    plain = "RMS_NORM" in reading.ops["normed"]
+    rms = float(np.sqrt(np.mean(np.square(stream if plain else stream - stream.mean(), dtype=np.float64))))
+    after = float(np.sqrt(np.mean(np.square(normed, dtype=np.float64))))
+    how = (
+        "RMSNorm divides it by its root mean square"
+        if plain
+        else "LayerNorm subtracts its mean and divides by its standard deviation"
+    )
     return [
         step(
             "norm",
             "Norm",
             "The norm",
             [
-                f"Layer {reading.layer} first brings the vector of {last} to a common size: {centred} by its root mean "
-                f"square, {number(rms)} here. Then each number is multiplied with a learned weight.",
+                f"Layer {reading.layer} first brings the vector of {last} to a common size: {how}, {number(rms)} here. "
+                f"Then each number is multiplied with a learned weight.",
             ],
             [strips(("before", stream))],
             ask_number(
