@@ -21,7 +21,7 @@ from .engine.client import IDLE_SECONDS, Engine
 from .engine.collector import Collector, GrowingCollector
 from .engine.generation import Generation
 from .engine.operators import OperatorGraph, operator_graph
-from .engine.running import RunningTrace, TraceEvent
+from .engine.running import ProgressBar, RunningTrace, TraceEvent
 from .engine.sizing import Fit, fit
 from .engine.wire import Message, SharedBlock
 from .errors import CaptureUnavailable, LlamaTelemetryError, ModelFileError, PromptTooLong
@@ -893,9 +893,9 @@ def _ask_again(model: weakref.ref[Model], trace: Trace, what: str, arguments: di
     matrix = own._stored(own._matrix("output"))
     if what == "contributions":
         return Attribution(own, trace, matrix, settings)(**arguments)
-    request = {**settings, **arguments, "do": what, "ids": ids, "decoder_ids": decoder, "matrix": matrix}
-    answer = own._request(request)
-    return _ANSWERS[what](answer, arguments)
+    heard = arguments.pop("heard")
+    request = {**settings, **arguments, "do": "lens", "ids": ids, "decoder_ids": decoder, "matrix": matrix}
+    return _lens(own, trace, request, heard)
 
 
 def _overhead(own: Model, trace: Trace, ids: list[int], decoder: list[int], repeats: int) -> dict[str, Any]:
@@ -921,21 +921,66 @@ def _overhead(own: Model, trace: Trace, ids: list[int], decoder: list[int], repe
     return found
 
 
-def _lens(answer: Message, arguments: dict[str, Any]) -> Lens:
+def _lens(own: Model, trace: Trace, request: Message, heard: Callable[[int, int], None] | None) -> Lens:
+    """The lens of the trace's own streams; where it does not hold them, of another run."""
+    bar = ProgressBar() if heard is None else None
+
+    def on_message(message: Message) -> None:
+        if bar is not None:
+            bar.show(message["done"], message["total"], "layer" if message["stage"] == "lens" else "token")
+        elif heard is not None and message["stage"] == "lens":
+            heard(message["done"], message["total"])
+
+    held = _held_streams(trace, request["rows"], request["positions"])
+    try:
+        if held is None:
+            answer = own._request(request, on_message)
+        else:
+            block = SharedBlock(held.nbytes)
+            block.array(0, "<f4", held.shape)[:] = held
+            try:
+                answer = own._request({**request, "size": held.nbytes}, on_message, block.fd)
+            finally:
+                block.release()
+    finally:
+        if bar is not None:
+            bar.close()
     return Lens(
         answer["layers"],
-        np.asarray(arguments["positions"], np.int32),
+        np.asarray(request["positions"], np.int32),
         answer["ids"],
         answer["probabilities"],
         answer["entropy"],
         answer["final"],
         answer["probability"],
         answer["rank"],
+        answer["kl"],
         {int(i): bytes.fromhex(piece) for i, piece in zip(answer["words"], answer["pieces"], strict=True)},
     )
 
 
-_ANSWERS = {"lens": _lens}
+def _held_streams(trace: Trace, layers: list[int], positions: list[int]) -> Array | None:
+    """float32 (layers and the last, positions, width): the residual stream, if the trace holds all of it."""
+    if trace.info["settings"]["layers"] is not None or not trace._part_layers.get("self"):
+        return None  # which layer is the last cannot be told
+
+    def rows(name: str) -> Array | None:
+        array, there = trace._arrays.get(name), trace._rows.get(name)
+        if array is None or (there is not None and not set(positions) <= set(there)):
+            return None
+        return array[positions]
+
+    def stream(layer: int) -> Array | None:
+        if layer >= 0:
+            return rows(f"hidden.self.{layer}")
+        first, *added = (rows(f"{kind}.self.0") for kind in ("hidden", "attention_out", "mlp_out"))
+        if first is None or any(part is None for part in added):
+            return None
+        return first - sum(part for part in added if part is not None)
+
+    last = trace._part_layers["self"][-1]
+    found = [stream(layer) for layer in (*layers, last)]
+    return None if any(own is None for own in found) else np.stack([own for own in found if own is not None])
 
 
 def parse_bytes(size: str | int) -> int:

@@ -334,7 +334,8 @@ class Trace:
     def lens(self, k: int = 5, layers: Sequence[int] | None = None, positions: Sequence[int] | None = None) -> Lens:
         """The logit lens: the model's own final norm and output matrix, applied to the stream after every layer.
 
-        The model runs the prompt once more for it; nothing of the size of the vocabulary is kept.
+        Where the trace holds the streams (with ``logits="all"``, or for the last token), they are read; else the model
+        runs the prompt once more for it. Nothing of the size of the vocabulary is kept. An interrupt stops it.
 
         Parameters
         ----------
@@ -358,6 +359,16 @@ class Trace:
         ----------
         nostalgebraist: interpreting GPT: the logit lens, 2020.
         """
+        return self._lens(k, layers, positions)
+
+    def _lens(
+        self,
+        k: int,
+        layers: Sequence[int] | None,
+        positions: Sequence[int] | None,
+        heard: Callable[[int, int], None] | None = None,
+    ) -> Lens:
+        """As `lens`; `heard` is told how much of how much is read, else a bar may show it."""
         rows = [-1, *self._part_layers.get("self", [])] if layers is None else [int(layer) for layer in layers]
         n = len(self.token_ids)
         where = list(range(n)) if positions is None else [int(p) % n if -n <= p < n else int(p) for p in positions]
@@ -366,7 +377,7 @@ class Trace:
             raise CaptureUnavailable(f"token {outside[0]} does not exist: the trace has tokens 0 to {n - 1}")
         key = json.dumps([k, rows, where])
         if key not in self._lenses:
-            arguments = {"k": int(k), "rows": rows, "positions": where}
+            arguments = {"k": int(k), "rows": rows, "positions": where, "heard": heard}
             self._lenses[key] = self._asked("lens", arguments, "keep the model open")
         return self._lenses[key]
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import llamatelemetry_widget as lt
-from llamatelemetry_widget.analysis.lens import read_rows
+from llamatelemetry_widget.analysis.lens import Final, read_rows
+from llamatelemetry_widget.engine.client import STOPPED
 
 STORY = (
     "The old lighthouse keeper lit the lamp at dusk, while the sea was calm. "
@@ -61,6 +62,44 @@ def test_earlier_layers_are_the_head_applied_to_their_stream(zoo_model):
         assert (np.abs(lens.final_rank[row] - 1 - (own > final[:, None]).sum(1)) <= 1).all()
 
 
+def test_streams_that_the_trace_holds_are_not_computed_again(zoo_model):
+    model = zoo_model("llama")
+    whole, last = (model.trace(IDS, logits=kept, progress=False) for kept in ("all", "last"))
+    asked, own = [], model._request
+    model._request = lambda message, *more: asked.append("size" in message) or own(message, *more)
+    held, run = whole.lens(), last.lens()
+    end = last.lens(positions=[-1])
+    assert [one for one in asked if one is not None] == [True, False, True]
+    for name in ("probabilities", "entropy", "final_probability", "kl"):
+        np.testing.assert_allclose(getattr(held, name), getattr(run, name), atol=2e-5)
+        np.testing.assert_allclose(getattr(end, name)[:, 0], getattr(run, name)[:, -1], atol=2e-5)
+    assert held.layers == run.layers == [-1, 0, 1, 2, 3] and held.pieces == run.pieces
+
+
+def test_kl_is_that_to_the_final_distribution(zoo_model):
+    trace = zoo_model("gpt2").trace(IDS, logits="all", progress=False)
+    lens, q = trace.lens(k=400), softmax(trace.logits)
+    for row in range(len(lens.layers)):
+        own = np.zeros_like(q)
+        np.put_along_axis(own, lens.ids[row].astype(np.int64), lens.probabilities[row].astype(np.float64), 1)
+        want = (q * np.log(q / own.clip(1e-300))).sum(1)
+        np.testing.assert_allclose(lens.kl[row], want, rtol=1e-3, atol=1e-5)
+    assert lens.kl[-1].max() <= 1e-5 < lens.kl[0].min() and "kl" in lens.to_pandas()
+
+
+def test_reading_tells_how_far_it_is_and_stops(zoo_model):
+    trace, heard = zoo_model("wide").trace(IDS, progress=False), []
+    trace._lens(5, None, None, lambda done, total: heard.append((done, total)))
+    assert heard == [(at, 33) for at in range(1, 34)]
+    token = STOPPED.set(lambda: len(heard) > 36)
+    try:
+        with pytest.raises(lt.EngineCancelled):
+            trace._lens(4, None, None, lambda done, total: heard.append((done, total)))
+    finally:
+        STOPPED.reset(token)
+    assert len(heard) < 66 and len(trace.lens(k=3).layers) == 33
+
+
 def test_the_answer_comes_late_in_smollm2(smollm2):
     trace = smollm2.trace(STORY)
     lens = trace.lens(positions=[-1])
@@ -93,9 +132,15 @@ def test_rows_of_logits_are_read_as_they_are():
     r = np.random.default_rng(0)
     x = (r.normal(size=(9, 300)) * 4).astype(np.float32)
     x[3, 17] = -np.inf
-    targets = r.integers(0, 300, 9).astype(np.int32)
-    own, found = softmax(x), read_rows(x.copy(), targets, 6)
+    other = (r.normal(size=(9, 300)) * 4).astype(np.float32)
+    final, targets = Final.of(other.copy()), other.argmax(1)
+    own, found = softmax(x), read_rows(x.copy(), final, 6)
     assert found.ids.tolist() == np.argsort(-own, axis=1, kind="stable")[:, :6].tolist()
     np.testing.assert_allclose(found.probabilities, np.sort(own, 1)[:, ::-1][:, :6], rtol=1e-5)
     np.testing.assert_allclose(found.probability, own[np.arange(9), targets], rtol=1e-5)
+    q = softmax(other)
+    q[3, 17], own[3, 17] = 0, 1  # minus infinity: counted where the other one gives it nothing
+    plain = np.arange(9) != 3
+    np.testing.assert_allclose(found.kl[plain], (q * np.log(q.clip(1e-300) / own)).sum(1)[plain], rtol=1e-4, atol=1e-5)
+    own[3, 17] = 0
     assert found.rank.tolist() == [1 + int((row > row[t]).sum()) for row, t in zip(own, targets, strict=True)]

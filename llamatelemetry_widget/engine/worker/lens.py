@@ -1,4 +1,4 @@
-"""The logit lens: what the model would say if it ended after each layer. The prompt runs once more, all rows computed.
+"""The logit lens: what the model would say if it ended after each layer, of the trace's own streams or of another run.
 
 In: a request. Out: per layer and token the likeliest words, and where the model's final word stands.
 """
@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from ...analysis.lens import Rows, read_rows
+from ...analysis.lens import Final, Rows, read_rows
 from ...errors import CaptureUnavailable, EngineCancelled
 from ..cpu import usable_threads
+from ..wire import SharedBlock
 from .graph import Plan
 from .head import OutputHead
 from .llama import Context, Llama, Settings
@@ -25,9 +26,14 @@ EMBEDDING = -1  # the "layer" before the first
 class LensRun(Run):
     """A request for the lens: besides what `Run` reads ``positions`` (list of int), ``rows`` (layers, -1 = the
     embedding), ``k`` and ``matrix`` (where the output matrix lies in its file).
+
+    Where the trace holds the streams, the request brings them and nothing runs again: ``fd`` of a shared block of
+    ``size`` bytes with float32 (rows, positions, width), the last layer's behind them.
     """
 
     def __call__(self) -> None:
+        if self.llama.is_encoder_decoder:
+            raise CaptureUnavailable("the lens reads models with one stack of layers; this one has an encoder")
         fits = max(32, LOGIT_BYTES // (4 * self.llama.n_vocab))
         self.request = {
             **self.request,
@@ -36,9 +42,15 @@ class LensRun(Run):
             "logits": "last",
             "n_ubatch": min(self.request["n_ubatch"], fits),
         }
-        if self.llama.is_encoder_decoder:
-            raise CaptureUnavailable("the lens reads models with one stack of layers; this one has an encoder")
-        super().__call__()
+        if not self.request.get("size"):
+            super().__call__()
+            return
+        context = self.llama.context(self._settings(2, self.request["n_ubatch"]))
+        self.plan = context.plan("self", self.ids)
+        rows, count = self.request["rows"], len(self.request["positions"])
+        block = SharedBlock(self.request["size"], self.request["fd"])
+        streams = block.array(0, "<f4", (len(rows) + 1, count, self.plan.width))
+        self._read(dict(zip(rows, streams, strict=False)), streams[-1])
 
     def _every_row(self) -> bool:
         return True
@@ -51,51 +63,52 @@ class LensRun(Run):
         return super()._compute(context, plans)
 
     def _reduce(self, extent: int | None = None) -> None:
+        arrays, positions = self.captures["self"]._arrays, np.asarray(self.request["positions"], np.int64)
+        found = {layer: _stream(arrays, layer) for layer in self.request["rows"]}
+        there = {layer: rows[positions] for layer, rows in found.items() if rows is not None}
+        self._read(there, arrays[f"hidden.self.{max(self.plan.residual)}"][positions])
+
+    def _read(self, streams: dict[int, Array], last: Array) -> None:
+        """Read all layers' streams, block by block, so that few logits exist at once; tell what was found."""
         head = OutputHead(self.plan, self.n_threads, self.request["matrix"])
-        arrays = self.captures["self"]._arrays
-        last, positions = max(self.plan.residual), np.asarray(self.request["positions"], np.int64)
-        wanted = [layer for layer in self.request["rows"] if layer == EMBEDDING or layer in self.plan.residual]
-        final = self._final(head, arrays[f"hidden.self.{last}"][positions])
-        found = []
-        for done, layer in enumerate(wanted, 1):
-            stream = _stream(arrays, layer)
-            if stream is not None:
-                found.append((layer, self._read(head, stream[positions], final)))
-            self.send({"kind": "progress", "stage": "lens", "done": done, "total": len(wanted)})
-        self.found, self.final = found, final
+        starts = range(0, len(last), head.rows_at_once)
+        done, total = 0, len(starts) * len(streams)
+        parts: dict[int, list[Rows]] = {layer: [] for layer in streams}
+        finals = []
+        with ThreadPoolExecutor(self.n_threads) as pool:
+            for start in starts:
+                own = slice(start, start + head.rows_at_once)
+                final = Final.of(head.logits(last[own]))
+                finals.append(final.ids)
+                for layer, rows in streams.items():
+                    if self.cancelled():
+                        raise EngineCancelled("the lens was stopped; the model can be used again")
+                    parts[layer] += self._rows_of(pool, head.logits(rows[own]), final)
+                    done += 1
+                    self.send({"kind": "progress", "stage": "lens", "done": done, "total": total})
+        self._tell(parts, np.concatenate(finals))
 
-    def _final(self, head: OutputHead, rows: Array) -> Array:
-        """int32 (positions,): the word that the model ends with."""
-        spans = range(0, len(rows), head.rows_at_once)
-        return np.concatenate([head.logits(rows[a : a + head.rows_at_once]).argmax(1) for a in spans]).astype(np.int32)
-
-    def _read(self, head: OutputHead, rows: Array, final: Array) -> Rows:
-        parts: list[Rows] = []
-        for at in range(0, len(rows), head.rows_at_once):
-            if self.cancelled():
-                raise EngineCancelled("the lens was stopped; the model can be used again")
-            logits, own = head.logits(rows[at : at + head.rows_at_once]), final[at : at + head.rows_at_once]
-            pieces = zip(np.array_split(logits, self.n_threads), np.array_split(own, self.n_threads), strict=True)
-            with ThreadPoolExecutor(self.n_threads) as pool:
-                parts += pool.map(
-                    lambda piece: read_rows(piece[0], piece[1], self.request["k"]), [p for p in pieces if len(p[0])]
-                )
-        names = ("ids", "probabilities", "entropy", "probability", "rank")
-        return Rows(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+    def _rows_of(self, pool: ThreadPoolExecutor, logits: Array, final: Final) -> list[Rows]:
+        """A block of logits, read by all threads."""
+        size = -(-len(logits) // self.n_threads)
+        spans = [slice(at, at + size) for at in range(0, len(logits), size)]
+        return list(pool.map(lambda span: read_rows(logits[span], final[span], self.request["k"]), spans))
 
     def _finish(self, logits: Array | None) -> None:
-        layers = [layer for layer, _ in self.found]
+        """What was found has been told."""
+
+    def _tell(self, parts: dict[int, list[Rows]], final: Array) -> None:
         stacked = {
-            name: np.stack([getattr(rows, name) for _, rows in self.found])
-            for name in ("ids", "probabilities", "entropy", "probability", "rank")
+            name: np.stack([np.concatenate([getattr(part, name) for part in own]) for own in parts.values()])
+            for name in ("ids", "probabilities", "entropy", "probability", "rank", "kl")
         }
-        words = np.unique(np.concatenate([stacked["ids"].ravel(), self.final]))
+        words = np.unique(np.concatenate([stacked["ids"].ravel(), final]))
         pieces, _ = self.llama.pieces(words.tolist())
         self.send(
             {
                 "kind": "done",
-                "layers": layers,
-                "final": self.final,
+                "layers": list(parts),
+                "final": final,
                 "words": words.astype(np.int32),
                 "pieces": [piece.hex() for piece in pieces],
                 **stacked,
