@@ -22,11 +22,13 @@ from ..engine import speed as speeds
 from ..engine.client import STOPPED
 from ..engine.observers import begins
 from ..engine.quantize import QUANT_TYPES, made_from
+from ..engine.running import ProgressBar
 from ..errors import CaptureUnavailable, EngineCancelled, LlamaTelemetryError, MemoryBudgetExceeded
 from ..model import Model, open_model
 from ..models.find import cache_folder
 from ..models.header import read_header
 from ..trace import Trace, display_token
+from .causes import By, Causes, Recipe
 from .layers import LayerDrift, drift, sample
 from .quantize import quantize
 from .recommend import Recommendation, recommend
@@ -37,7 +39,7 @@ from .windows import Block, Windows, cut, default_texts
 if TYPE_CHECKING:
     import pandas as pd
 
-Candidate = str | os.PathLike[str] | Model | Mapping[str, Any]
+Given = str | os.PathLike[str] | Model | Mapping[str, Any]
 _SPEED_TOKENS = 256  # read at once and, a few of them, one by one
 _FIGURES = (
     *("n_tokens", "kl", "kl_error", "kl_ci", "kl_90", "kl_95", "kl_99", "kl_999", "kl_max", "same_top"),
@@ -77,8 +79,8 @@ class StudyEvent:
 
 
 @dataclass
-class _Row:
-    """One candidate while it is studied."""
+class Candidate:
+    """One candidate while it is studied; `facts` are those of its file, empty before that is made."""
 
     name: str
     kind: str
@@ -89,6 +91,7 @@ class _Row:
     error: str = ""
     scores: dict[int, Scores] = field(default_factory=dict)
     cost: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
     drift: LayerDrift | None = None
 
 
@@ -132,7 +135,7 @@ class QuantizationStudy:
     def __init__(
         self,
         base: Model | str | os.PathLike[str],
-        candidates: Sequence[Candidate],
+        candidates: Sequence[Given],
         text: str | Mapping[str, str] | None = None,
         windows: Windows = "blocks",
         n_ctx: int = 512,
@@ -142,7 +145,7 @@ class QuantizationStudy:
         executor: Executor | None = None,
         directory: str | os.PathLike[str] | None = None,
     ) -> None:
-        self.base = base if isinstance(base, Model) else open_model(base)
+        self._base: Model | None = base if isinstance(base, Model) else open_model(base)
         texts = default_texts() if text is None else {"text": text} if isinstance(text, str) else dict(text)
         if not candidates or not texts:
             raise LlamaTelemetryError("a study needs at least one candidate and one text")
@@ -151,7 +154,7 @@ class QuantizationStudy:
         self._also = {"drift": drift, "speed": speed}
         self._executor = executor
         self._folder = cache_folder() / "studies" if directory is None else Path(directory).expanduser()
-        self._rows: list[_Row] = []
+        self._rows: list[Candidate] = []
         for candidate in candidates:
             self._rows.append(self._row(candidate))
         origin = made_from(read_header(self.base.info.path))
@@ -161,6 +164,9 @@ class QuantizationStudy:
         self._tokens: dict[str, list[int]] = {}
         self._shown: dict[int, str] = {}
         self._blocks: list[Block] = []
+        self._wait_for_work()
+
+    def _wait_for_work(self) -> None:
         self._lock = threading.RLock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -170,6 +176,19 @@ class QuantizationStudy:
     def __repr__(self) -> str:
         states = ", ".join(f"{row.name} {row.status}" for row in self._rows)
         return f"<QuantizationStudy of {self._base_facts['name']}: {states}>"
+
+    @property
+    def base(self) -> Model:
+        """What the candidates are compared with.
+
+        Raises
+        ------
+        ModelNotFound
+            The study was loaded, and the base's file is not there any more.
+        """
+        if self._base is None:
+            self._base = open_model(self._base_facts["path"])
+        return self._base
 
     # ------------------------------------------------------------------ running
 
@@ -186,13 +205,17 @@ class QuantizationStudy:
         self.start()
         thread = self._thread
         assert thread is not None
+        bar = ProgressBar()
         try:
             while thread.is_alive():
                 thread.join(0.1)
+                bar.show(self._done, self._total, "block")
         except KeyboardInterrupt:
             self._stop.set()
             thread.join(10)
             raise EngineCancelled("interrupted; what was measured stays, run() goes on there") from None
+        finally:
+            bar.close()
         if self._failure is not None:
             raise self._failure
         return self
@@ -279,7 +302,7 @@ class QuantizationStudy:
             callback(event)
 
     @property
-    def _alive(self) -> list[_Row]:
+    def _alive(self) -> list[Candidate]:
         return [row for row in self._rows if row.status != "failed"]
 
     @property
@@ -315,13 +338,16 @@ class QuantizationStudy:
             except LlamaTelemetryError as error:
                 self._fail(row, str(error))
 
-    def _open(self, row: _Row) -> None:
+    def _open(self, row: Candidate) -> None:
+        if row.model is None and not row.make:
+            row.model = self.base if row.kind == "kv" else open_model(row.facts["path"])
         if row.model is None:
 
             def told(done: int, total: int) -> None:
                 self._tell(f"making {row.name}: tensor {done} of {total}", row.name)
 
             row.model = quantize(self.base, **row.make, progress=told)
+            row.facts = _facts(row.model)
         if why := row.model.info.cannot_run:
             raise LlamaTelemetryError(why)
         ours, theirs = self.base.info.vocab_size, row.model.info.vocab_size
@@ -332,7 +358,7 @@ class QuantizationStudy:
         with self._lock:
             row.scores = {**found, **row.scores}
 
-    def _store(self, row: _Row) -> Store:
+    def _store(self, row: Candidate) -> Store:
         assert row.model is not None
         files = [model.info.shards or (model.info.path,) for model in (self.base, row.model)]
         return Store(self._folder, files, [row.kv_type, self.base._placed, self.settings["n_ctx"], self._build])
@@ -387,7 +413,7 @@ class QuantizationStudy:
         for name, row in running.items():
             row.cost = asdict(found[name])
 
-    def _fail(self, row: _Row, why: str) -> None:
+    def _fail(self, row: Candidate, why: str) -> None:
         if row.status != "failed":
             row.status, row.error = "failed", why
             self._emit(StudyEvent("candidate", row.name, self._done, self._total, why))
@@ -426,7 +452,7 @@ class QuantizationStudy:
         return Task(self._source(self.base), sources, self._blocks[at], self.settings["n_ctx"], vocabulary)
 
     def _source(self, model: Model, kv_type: str = "f16") -> Source:
-        return Source(os.fspath(model.info.path.resolve()), self.base._placed, kv_type)
+        return Source(os.path.abspath(model.info.path), self.base._placed, kv_type)
 
     # ------------------------------------------------------------------- tables
 
@@ -458,14 +484,21 @@ class QuantizationStudy:
 
         rows = []
         for row in self._rows:
-            facts = {"path": "", "got": ""} if row.model is None else _facts(row.model)
-            own = {"name": row.name, "kind": row.kind, **facts, "status": row.status, "error": row.error}
+            own = {
+                "name": row.name,
+                "kind": row.kind,
+                "path": "",
+                "got": "",
+                **row.facts,
+                "status": row.status,
+                "error": row.error,
+            }
             rows.append({"speed_note": "not measured", **own, **self._figures(row), **row.cost})
         frame: pd.DataFrame = pd.DataFrame(rows).reindex(columns=list(COLUMNS))
         frame["n_tokens"] = frame["n_tokens"].fillna(0).astype(int)
         return frame
 
-    def _figures(self, row: _Row, text: str | None = None) -> dict[str, Any]:
+    def _figures(self, row: Candidate, text: str | None = None) -> dict[str, Any]:
         """What the scored blocks of a candidate say, of all texts or of one."""
         with self._lock:
             own = [scores for at, scores in sorted(row.scores.items()) if text in (None, self._blocks[at].text)]
@@ -577,9 +610,95 @@ class QuantizationStudy:
             There is no such candidate, or its file is not made yet.
         """
         row = self._named(candidate)
-        if row.model is None:
+        if not row.facts:
             raise LlamaTelemetryError(f"{row.name} is not made yet: run the study first")
-        return self.base.weight_error(row.model)
+        return self.base.weight_error(row.model or open_model(row.facts["path"]))
+
+    def causes(
+        self,
+        type: str,
+        by: By = "layer",
+        n_blocks: int | None = 2,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> pd.DataFrame:
+        """Which part of the model pays: each quantized alone, by llama.cpp, all else as in the base, and measured.
+
+        What was measured is kept; a call that was stopped goes on there. Files are temporary, at most four at a time,
+        each as large as the base.
+
+        Parameters
+        ----------
+        type : str
+            As of `quantize`. Each tensor becomes what it becomes in a file of that type.
+        by : {"layer", "group"}
+            One layer at a time (and what stands outside the layers), or one kind of tensor in all layers.
+        n_blocks : int, optional
+            At most so many blocks of each text.
+        progress : callable, optional
+            Hears (steps done, steps).
+
+        Returns
+        -------
+        DataFrame
+            ``part``, ``tensors``, ``bytes_before``, ``bytes_after``, ``saved_bytes``, ``n_tokens``, ``kl`` (nats) that
+            it causes with ``kl_error`` and ``kl_ci`` as in `results`, ``same_top``, ``kl_per_saved_mb``, ``error``.
+
+        Raises
+        ------
+        LlamaTelemetryError
+            The base is quantized itself, or there is no such type.
+        EngineCancelled
+        """
+        return self._parts(n_blocks).measure(type, by, progress)
+
+    def recipe(
+        self,
+        max_bytes: int,
+        types: Sequence[str] = ("Q4_K_M", "Q8_0"),
+        by: By = "layer",
+        n_blocks: int | None = 2,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Recipe:
+        """A type for each part, so that the file keeps a budget and the sum of what the parts cause is least.
+
+        That sum is an estimate, as parts act together: give `Recipe.candidate` to a study to measure the file.
+
+        Parameters
+        ----------
+        max_bytes : int
+            Of the file.
+        types : sequence of str
+            What a part may become, beside staying as it is; `causes` of each is measured where it is not known yet.
+        by, n_blocks, progress
+            As of `causes`.
+
+        Raises
+        ------
+        LlamaTelemetryError
+            The budget is too small for these types, the base is quantized itself, or there is no such type.
+        EngineCancelled
+        """
+        return self._parts(n_blocks).recipe(max_bytes, types, by, progress)
+
+    def _parts(self, n_blocks: int | None) -> Causes:
+        s = self.settings
+        return Causes(self.base, self.given_texts, s["windows"], s["n_ctx"], n_blocks, self._folder)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write what was measured to one file, texts included; `load_study` reads it, with or without the models.
+
+        Parameters
+        ----------
+        path : str or path
+            Usually ``.npz``.
+
+        Returns
+        -------
+        Path
+        """
+        from .saved import save_study
+
+        return save_study(self, path)
 
     def recommend(
         self, max_bytes: int | None = None, max_kl: float | None = None, min_speed: float | None = None
@@ -602,7 +721,7 @@ class QuantizationStudy:
         """
         return recommend(self.base_facts, self.results, self.blocks, max_bytes, max_kl, min_speed)
 
-    def _named(self, candidate: str) -> _Row:
+    def _named(self, candidate: str) -> Candidate:
         found = next((row for row in self._rows if row.name == candidate), None)
         if found is None:
             names = ", ".join(row.name for row in self._rows)
@@ -611,21 +730,23 @@ class QuantizationStudy:
 
     # --------------------------------------------------------------- candidates
 
-    def _row(self, candidate: Candidate) -> _Row:
+    def _row(self, candidate: Given) -> Candidate:
         taken = {row.name for row in self._rows}
         if isinstance(candidate, str) and candidate.startswith("kv:"):
-            return _Row(_free(candidate, taken), "kv", self.base, candidate.removeprefix("kv:").lower())
+            return Candidate(_free(candidate, taken), "kv", self.base, candidate[3:].lower(), facts=_facts(self.base))
         if isinstance(candidate, Mapping):
             make = {"type": "Q4_K_M", **{key: value for key, value in candidate.items() if key != "name"}}
+            if "imatrix" in make:
+                make["imatrix"] = os.path.abspath(make["imatrix"])
             if unknown := sorted(set(make) - {"type", "tensor_types", "imatrix"}):
                 raise LlamaTelemetryError(
                     f"a recipe has no {unknown[0]!r}: it has type, tensor_types, imatrix and name"
                 )
-            return _Row(_free(str(candidate.get("name", "recipe")), taken), "recipe", make=make)
+            return Candidate(_free(str(candidate.get("name", "recipe")), taken), "recipe", make=make)
         if isinstance(candidate, str) and candidate.upper() in QUANT_TYPES:
-            return _Row(_free(candidate.upper(), taken), "type", make={"type": candidate.upper()})
+            return Candidate(_free(candidate.upper(), taken), "type", make={"type": candidate.upper()})
         model = candidate if isinstance(candidate, Model) else open_model(candidate)
-        return _Row(_free(model.info.path.stem, taken), "file", model)
+        return Candidate(_free(model.info.path.stem, taken), "file", model, facts=_facts(model))
 
 
 def _free(name: str, taken: set[str]) -> str:
@@ -641,7 +762,7 @@ def _facts(model: Model) -> dict[str, Any]:
             counts[node.tensor.type_name] = counts.get(node.tensor.type_name, 0) + 1
     ordered = sorted(counts.items(), key=lambda pair: -pair[1])
     return {
-        "path": os.fspath(info.path),
+        "path": os.path.abspath(info.path),
         "bytes": info.n_bytes,
         "bits_per_weight": info.bits_per_weight,
         "types": dict(ordered),

@@ -7,6 +7,7 @@ import signal
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
 
@@ -222,3 +223,42 @@ def test_speed_is_measured_or_says_why_not(study):
     assert bool(row.speed_note) == np.isnan(row.decode_tps)
     short = study("llama", "llama-q8-0", text="two words", speed=True).run().results.iloc[0]
     assert short.status == "done" and "too few for a speed" in short.speed_note and np.isnan(short.decode_tps)
+
+
+def test_a_saved_study_is_the_same_without_its_models_and_goes_on_with_them(study, measured, tmp_path, zoo_models):
+    again = lt.load_study(measured.save(tmp_path / "study.npz"))
+    for name in ("results", "blocks", "texts", "layer_drift"):
+        pd.testing.assert_frame_equal(getattr(again, name), getattr(measured, name))
+    pd.testing.assert_frame_equal(again.tokens("llama-q4-0"), measured.tokens("llama-q4-0"))
+    np.testing.assert_array_equal(again.head_drift, measured.head_drift)
+    assert again.base_facts == measured.base_facts and again.given_texts == TEXTS
+    assert again.recommend().sentence == measured.recommend().sentence
+    stopped = study("llama", "llama-q4-0", "kv:f16", directory=tmp_path / "results")
+    stopped.subscribe(lambda event: stopped.cancel() if event.done >= 4 else None)
+    with pytest.raises(lt.EngineCancelled):
+        stopped.run()
+    resumed = lt.load_study(stopped.save(tmp_path / "stopped.npz"))
+    assert set(resumed.results.status) == {"cancelled"} and resumed.results.n_tokens[0] > 0
+    assert resumed.run().results.kl[0] == measured.results.kl[0] and resumed.results.kl[1] == 0
+
+
+def test_what_is_no_saved_study_is_refused(tmp_path, measured):
+    with pytest.raises(lt.ModelFileError, match="does not exist"):
+        lt.load_study(tmp_path / "none.npz")
+    (tmp_path / "text.npz").write_text("PK nothing")
+    np.savez(tmp_path / "other.npz", told=np.array("{}"))
+    np.savez(tmp_path / "objects.npz", told=np.array([{}], object))
+    for name in ("text", "other", "objects"):
+        with pytest.raises(lt.ModelFileError, match="is no saved study"):
+            lt.load_study(tmp_path / f"{name}.npz")
+    np.savez(tmp_path / "newer.npz", told=np.array('{"format": "llamatelemetry-study-9"}'))
+    with pytest.raises(lt.ModelFileError, match="another version"):
+        lt.load_study(tmp_path / "newer.npz")
+
+
+def test_a_base_that_is_gone_is_said_when_it_is_needed(measured, tmp_path, monkeypatch):
+    own = lt.load_study(measured.save(tmp_path / "study.npz"))
+    monkeypatch.setitem(own._base_facts, "path", str(tmp_path / "gone.gguf"))
+    with pytest.raises(lt.ModelNotFound, match=r"gone\.gguf"):
+        own.run()
+    assert own.results.n_tokens[0] > 0
