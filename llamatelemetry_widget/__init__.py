@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .settings import config
     from .studies.quantization import QuantizationStudy, StudyEvent
     from .studies.quantize import imatrix, quantize
+    from .studies.saved import load_study
     from .telemetry.doctor import doctor
     from .telemetry.gpu import GpuTelemetry
     from .telemetry.otel import Instrumentation, instrument
@@ -90,6 +91,7 @@ _HOMES = {
     "quantize": "studies.quantize",
     "QuantizationStudy": "studies.quantization",
     "StudyEvent": "studies.quantization",
+    "load_study": "studies.saved",
     "config": "settings",
     "Graph": "export.graphs",
     "attention_graph": "export.graphs",
@@ -159,6 +161,7 @@ __all__ = [
     "link",
     "list_models",
     "load_ipython_extension",
+    "load_study",
     "load_trace",
     "open_model",
     "quantize",
