@@ -151,7 +151,7 @@ def _bars(picture: Picture, series: Sequence[Array], y: int) -> int:
             part = own[:, tokens]
             if not part.shape[1]:
                 continue
-            tall = high * float(part[0].max()) / most
+            tall = max(1.0, high * float(part[0].max()) / most)
             drawn = Box(x, top + high - tall, wide, tall if shade == "ink3" else 2, shade)
             picture.boxes.append(drawn)
         bits = series[0][2, tokens]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -252,6 +253,12 @@ def test_files_hold_what_is_shown(made, run, tmp_path):
     assert (tmp_path / "telemetry-llama_F32.html").read_text() == page and "16 + 6 tokens" in page
     assert panel.to_png().startswith(b"\x89PNG") and "Memory: engine process" in panel.to_svg(theme="dark")
     assert "<script" not in panel._static_html("no widgets here")
+
+
+def test_a_token_that_takes_next_to_no_time_beside_a_slow_one_is_drawn(made, tiny):
+    trace = tiny.generate(IDS, 2).result()
+    trace._generated[:] = [replace(t, seconds=s) for t, s in zip(trace._generated, (1e-6, 10.0), strict=True)]
+    assert made(trace).to_png().startswith(b"\x89PNG")
 
 
 def test_a_source_without_samples_and_with_some_is_drawn(made):
