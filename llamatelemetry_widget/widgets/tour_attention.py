@@ -367,7 +367,7 @@ def _alibi(head: Head) -> Step:
         [],
         ask(
             "Which token loses the most?",
-            [name(head.tokens, 0), name(head.tokens, head.last)] if head.last else [name(head.tokens, 0)],
+            [name(head.tokens, 0), name(head.tokens, head.last)],
             name(head.tokens, 0),
             f"The farthest one: {number(slope)} per token in {head.title}.",
         ),

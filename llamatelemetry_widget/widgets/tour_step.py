@@ -64,8 +64,9 @@ def step(
 
 
 def ask(text: str, options: Sequence[str], answer: str, because: str) -> Figure:
-    """A question; `answer` is one of the options, which stay in the order given."""
+    """A question; `answer` is one of the options, which stay in the order given; a single one gets another."""
     unique = list(dict.fromkeys(options))
+    unique += ["none of these"] if len(unique) == 1 else []
     return {"text": text, "options": unique, "answer": unique.index(answer), "because": because}
 
 

@@ -264,12 +264,26 @@ def test_what_does_not_exist_is_refused(tour, model):
         lt.Tour(model, "word " * 40)
 
 
-def test_short_prompts_have_tours_too(zoo_models):
-    with lt.open_model(zoo_models / "llama.gguf") as opened:
+@pytest.mark.parametrize("name", ["llama", "mpt", "mamba", "t5"])
+def test_short_prompts_have_tours_too(zoo_models, name):
+    with lt.open_model(zoo_models / f"{name}.gguf") as opened:
         for ids in ([5], [5, 9], [5, 9, 7]):
             made = lt.Tour(opened, ids)
             assert all(math.isfinite(n) for n in numbers(made.facts["steps"]))
+            assert all(len(own["question"]["options"]) > 1 for own in made.facts["steps"])
             made.close()
+
+
+def test_the_other_widgets_follow_it(tour, model):
+    lens, explorer = lt.LayerLens(tour.trace), lt.TokenExplorer(model, tour.trace.token_ids.tolist())
+    joined = lt.link(tour, lens, explorer)
+    tour.step = tour.steps.index("scores")
+    assert (lens.selected_layer, lens.selected_head) == (tour.facts["layer"], tour.facts["head"])
+    assert explorer.selected_tokens == lens.selected_tokens == tour.selected_tokens
+    tour.step = 0
+    joined.unlink()
+    lens.close()
+    explorer.close()
 
 
 def test_the_page_holds_all_of_it_and_is_small(tour, tmp_path, capsys):
