@@ -247,6 +247,13 @@ describe("widget", () => {
     expect(text(el, ".lt-qr-run")).toContain("this study runs already");
   });
 
+  test("a study that failed says why", async () => {
+    const rows = facts.rows.map((r) => ({ ...r, status: "cancelled" }));
+    const el = show(makeModel({ facts: { ...facts, rows, progress: "the base cannot be run" } }));
+    await settle();
+    expect(text(el, ".lt-qr-run")).toBe("the base cannot be run \u00b7 0 of 6 candidates measuredResume");
+  });
+
   test("a finished study has nothing to stop", async () => {
     const el = show(makeModel());
     await settle();

@@ -132,7 +132,10 @@ class QuantizationReport(TelemetryWidget):
     def _heard(self, event: StudyEvent) -> None:
         """The study got on; in its thread."""
         self._ended = event.kind in _ENDED
-        self._progress = event.message
+        share = f" · {100 * event.done // event.total} %" if event.total else ""
+        self._progress = (
+            f"{event.message}{share}" if not self._ended else event.message if event.kind == "error" else ""
+        )
         whole = self._ended or event.kind == "candidate"
         self._study_pacer.put("whole" if whole else "part", lambda: self._refresh(whole))
 

@@ -191,6 +191,15 @@ def test_a_failed_candidate_is_a_row_that_says_why(zoo_models, tmp_path):
     report.close()
 
 
+def test_progress_and_failure_are_told(report):
+    report._heard(StudyEvent("progress", None, 3, 12, "block 2 of code"))
+    until(lambda: report.facts["progress"] == "block 2 of code · 25 %")
+    report._heard(StudyEvent("error", None, 3, 12, "the base cannot be run"))
+    until(lambda: report.facts["progress"] == "the base cannot be run")
+    report._heard(StudyEvent("cancelled", None, 3, 12, "stopped"))
+    until(lambda: report.facts["progress"] == "")
+
+
 def test_a_closed_report_hears_no_more(study):
     report = lt.QuantizationReport(study)
     wire = Wire(report)

@@ -79,6 +79,7 @@ export interface Facts {
   readonly provenance: string;
   readonly details: Readonly<Record<string, string>>;
   readonly running: boolean;
+  /** What the study does, or why it failed. */
   readonly progress: string;
   readonly live: boolean;
   readonly saved: string;

@@ -29,7 +29,10 @@ export class TokensView {
   private drawn = "";
   private cursor = 0;
 
-  constructor(cleanup: Cleanup) {
+  constructor(
+    private readonly unique: string,
+    cleanup: Cleanup,
+  ) {
     const ticks = ["\u2264 0.001", "0.01", "0.1", "\u2265 1"].map((label, i) => {
       const mark = h("span", { class: i === 0 ? "lt-begin" : i === 3 ? "lt-end" : "" }, label);
       mark.style.left = `${(i / 3) * 100}%`;
@@ -139,7 +142,12 @@ export class TokensView {
     const colour = shade(theme, row[4]);
     const e = h(
       "span",
-      { class: row[5] ? "lt-qr-token" : "lt-qr-token lt-qr-moved", role: "option", "data-at": at },
+      {
+        class: row[5] ? "lt-qr-token" : "lt-qr-token lt-qr-moved",
+        role: "option",
+        id: `lt-${this.unique}-${at}`,
+        "data-at": at,
+      },
       h("bdi", {}, row[1]),
     );
     e.style.background = css(colour);
@@ -168,6 +176,7 @@ export class TokensView {
     this.cursor = Math.max(0, Math.min(tokens.length - 1, at));
     for (const [i, e] of tokens.entries()) setProps(e, { "aria-selected": String(i === this.cursor) });
     const own = tokens[this.cursor];
+    setProps(this.line, { "aria-activedescendant": own?.id });
     if (own) {
       const top = own.offsetTop - this.line.clientHeight / 2;
       if (scroll || top > 0) this.line.scrollTop = top;

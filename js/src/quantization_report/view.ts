@@ -139,7 +139,7 @@ export class QuantizationReportView {
       (head, layer) => this.source.change({ selected_head: head, selected_layer: layer }),
       cleanup,
     );
-    this.tokens = new TokensView(cleanup);
+    this.tokens = new TokensView(own, cleanup);
     this.sections = {
       plot: h(
         "section",
@@ -413,7 +413,8 @@ export class QuantizationReportView {
   private renderRun(): void {
     const { facts } = this.data;
     const open = facts.rows.filter((r) => r.status !== "done" && r.status !== "failed").length;
-    this.run.hidden = facts.message !== "" || (!facts.running && open === 0 && this.runProblem === "");
+    this.run.hidden =
+      facts.message !== "" || (!facts.running && open === 0 && this.runProblem + facts.progress === "");
     const can = this.live && facts.live;
     this.runButton.hidden = !can;
     this.runButton.textContent = facts.running
@@ -421,10 +422,8 @@ export class QuantizationReportView {
       : facts.rows.every((r) => r.status === "waiting")
         ? "Start"
         : "Resume";
-    const going = facts.progress ? `${facts.progress} \u00b7 ` : "";
-    const words = facts.running
-      ? `${going}${doneWords(this.data)}`
-      : `Not running \u00b7 ${doneWords(this.data)}`;
+    const state = facts.progress || (facts.running ? "Running" : "Not running");
+    const words = `${state} \u00b7 ${doneWords(this.data)}`;
     this.runWords.textContent = this.runProblem ? `${this.runProblem} \u00b7 ${words}` : words;
     this.run.classList.toggle("lt-qr-running", facts.running);
   }
