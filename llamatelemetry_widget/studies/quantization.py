@@ -28,6 +28,7 @@ from ..model import Model, open_model
 from ..models.find import cache_folder
 from ..models.header import read_header
 from ..trace import Trace, display_token
+from .causes import By, Causes, Recipe
 from .layers import LayerDrift, drift, sample
 from .quantize import quantize
 from .recommend import Recommendation, recommend
@@ -612,6 +613,76 @@ class QuantizationStudy:
         if not row.facts:
             raise LlamaTelemetryError(f"{row.name} is not made yet: run the study first")
         return self.base.weight_error(row.model or open_model(row.facts["path"]))
+
+    def causes(
+        self,
+        type: str,
+        by: By = "layer",
+        n_blocks: int | None = 2,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> pd.DataFrame:
+        """Which part of the model pays: each quantized alone, by llama.cpp, all else as in the base, and measured.
+
+        What was measured is kept; a call that was stopped goes on there. Files are temporary, at most four at a time,
+        each as large as the base.
+
+        Parameters
+        ----------
+        type : str
+            As of `quantize`. Each tensor becomes what it becomes in a file of that type.
+        by : {"layer", "group"}
+            One layer at a time (and what stands outside the layers), or one kind of tensor in all layers.
+        n_blocks : int, optional
+            At most so many blocks of each text.
+        progress : callable, optional
+            Hears (steps done, steps).
+
+        Returns
+        -------
+        DataFrame
+            ``part``, ``tensors``, ``bytes_before``, ``bytes_after``, ``saved_bytes``, ``n_tokens``, ``kl`` (nats) that
+            it causes with ``kl_error`` and ``kl_ci`` as in `results`, ``same_top``, ``kl_per_saved_mb``, ``error``.
+
+        Raises
+        ------
+        LlamaTelemetryError
+            The base is quantized itself, or there is no such type.
+        EngineCancelled
+        """
+        return self._parts(n_blocks).measure(type, by, progress)
+
+    def recipe(
+        self,
+        max_bytes: int,
+        types: Sequence[str] = ("Q4_K_M", "Q8_0"),
+        by: By = "layer",
+        n_blocks: int | None = 2,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Recipe:
+        """A type for each part, so that the file keeps a budget and the sum of what the parts cause is least.
+
+        That sum is an estimate, as parts act together: give `Recipe.candidate` to a study to measure the file.
+
+        Parameters
+        ----------
+        max_bytes : int
+            Of the file.
+        types : sequence of str
+            What a part may become, beside staying as it is; `causes` of each is measured where it is not known yet.
+        by, n_blocks, progress
+            As of `causes`.
+
+        Raises
+        ------
+        LlamaTelemetryError
+            The budget is too small for these types, the base is quantized itself, or there is no such type.
+        EngineCancelled
+        """
+        return self._parts(n_blocks).recipe(max_bytes, types, by, progress)
+
+    def _parts(self, n_blocks: int | None) -> Causes:
+        s = self.settings
+        return Causes(self.base, self.given_texts, s["windows"], s["n_ctx"], n_blocks, self._folder)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write what was measured to one file, texts included; `load_study` reads it, with or without the models.
