@@ -248,7 +248,11 @@ def _probabilities(reading: Reading, probabilities: Array, best: list[int], word
         "probabilities",
         "Softmax",
         "From logits to probabilities",
-        ["The same softmax as inside attention, now over the whole vocabulary: all pieces share 100\u202f%."],
+        [
+            "Each logit becomes e to its power, and all are divided by their sum"
+            + (", as inside attention" if reading.part else "")
+            + ": the whole vocabulary shares 100\u202f%."
+        ],
         [],
         ask_range(
             f"How sure is the model of {words[0]}?",
@@ -309,6 +313,8 @@ def _sampler(reading: Reading, logits: Array, probabilities: Array, best: list[i
 def _loop(reading: Reading, word: str) -> Step:
     kept = (
         "Keys and values of earlier tokens are kept, so only the new one goes through the layers."
+        if reading.part and reading.other is None
+        else "Keys, values and states are kept, so only the new token goes through the layers."
         if reading.part
         else "The states are kept, so only the new token goes through the layers."
     )

@@ -226,11 +226,11 @@ def _inner(reading: Reading, inner: Array) -> Step:
     kind = facts.reason.split(" layer")[0]
     return step(
         "inner",
-        "Widen",
+        "Recurrence",
         "A layer without attention",
         [
-            f"Layer {reading.other} is a {kind} layer: it has no queries and no keys. One matrix makes a wider vector "
-            f"of the normed one, and what follows looks back in another way.",
+            f"Layer {reading.other} is a {kind} layer: it has no scores between tokens. A first matrix makes a vector "
+            f"for its own use, and what follows looks back in another way.",
         ],
         [],
         ask_number("How many numbers come out?", inner.size, [width, 2 * inner.size], f"From {number(width)}."),
