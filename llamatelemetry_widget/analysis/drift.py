@@ -74,7 +74,7 @@ def drift(a: Floats, b: Floats, *, k: int = 10, rows: int = 2000, align: bool | 
     same = one.shape[1] == two.shape[1]
     if align is None:
         align = not same or (len(good) > 0 and float(np.einsum("ij,ij->i", one, two).mean()) < 0.5)
-    turned = _turned(one, two) if align else two
+    turned = two @ _turn(one, two) if align else two
     moved = np.full(len(a), np.nan, np.float32)
     width = min(one.shape[1], turned.shape[1])
     moved[good] = 1 - np.einsum("ij,ij->i", one[:, :width], turned[:, :width])
@@ -89,10 +89,35 @@ def drift(a: Floats, b: Floats, *, k: int = 10, rows: int = 2000, align: bool | 
     return Drift(np.maximum(moved, 0), kept, k, len(chosen), "procrustes" if align else "none")
 
 
-def _turned(a: Floats, b: Floats) -> Floats:
-    """b after the rotation (and reflection) that brings it nearest to a."""
+def onto(a: Floats, b: Floats, aligned: str) -> Floats:
+    """Vectors of b as they lie in the space of a, so that one picture can hold both.
+
+    Parameters
+    ----------
+    a, b : float (n, width)
+        Of the same tokens.
+    aligned : {"none", "procrustes"}
+        As `Drift` has it: b as it is, or turned onto a and scaled as one to the length of a's vectors.
+
+    Returns
+    -------
+    float32 (n, width of a)
+        NaN in rows that have no direction in a or b, where b was turned.
+    """
+    if aligned == "none":
+        return b
+    good = usable(a) & usable(b)
+    out = np.full(a.shape, np.nan, np.float32)
+    if good.any():
+        scale = np.median(np.linalg.norm(a[good], axis=1)) / np.median(np.linalg.norm(b[good], axis=1))
+        out[good] = b[good] @ _turn(unit(a[good]), unit(b[good])) * scale
+    return out
+
+
+def _turn(a: Floats, b: Floats) -> Floats:
+    """The rotation (and reflection), width of b by width of a, that brings b nearest to a."""
     u, _, v = np.linalg.svd(b.T @ a, full_matrices=False)
-    return np.asarray(b @ (u @ v), np.float32)
+    return np.asarray(u @ v, np.float32)
 
 
 def _nearest(x: Floats, rows: NDArray[np.int64], k: int) -> NDArray[np.int64]:

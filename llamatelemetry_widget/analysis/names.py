@@ -20,6 +20,7 @@ Rows = Sequence[NDArray[np.int64]]
 _NAMED_BY = 3
 _CANDIDATES = 200  # of a group, that are compared with all other groups
 _ALIKE = 5  # letters that two spellings of one word share
+_SHORT = 3  # letters, up to which one inflected form may be chance
 _MARK = "·"
 _ENDINGS = ("s", "es", "ed", "ing", "ly", "er", "ers", "d", "r", "ings", "ness")
 _INFLECTED = _ENDINGS[:6]
@@ -64,7 +65,7 @@ def words_of(tokens: Sequence[str]) -> Words:
             continue
         low = word.lower()
         inflected = sum(low + ending in spellings for ending in _INFLECTED)
-        stem = low in beginnings and not inflected
+        stem = low in beginnings and inflected < (2 if len(low) <= _SHORT else 1)
         begins[i] = tokens[i].startswith(_MARK) and not stem
         known = 0.15 * min(3, spellings[low]) + 0.1 * min(2, inflected) + 0.06 * min(6, len(word))
         worth[i] = 1 + known - 0.8 * stem - 0.3 * (len(word) > 1 and word.isupper())

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -47,10 +47,19 @@ _turn = threading.Lock()  # one projection at a time: numba's thread pools are n
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A projection and the groups that were found in it."""
+    """A projection and the groups that were found in it.
+
+    Attributes
+    ----------
+    projected : Projected
+    clusters : Clusters
+    moved : float32 (n, 3) or None
+        Where the compared vectors stand in the same picture; NaN in rows that are not placed.
+    """
 
     projected: Projected
     clusters: Clusters
+    moved: Floats | None = None
 
 
 class EmbeddingSpace:
@@ -145,6 +154,7 @@ class EmbeddingSpace:
         n_neighbors: int = 15,
         min_dist: float = 0.1,
         seed: int = 0,
+        compared: Floats | None = None,
         progress: Progress | None = None,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> Picture:
@@ -154,6 +164,9 @@ class EmbeddingSpace:
         ----------
         n_neighbors, min_dist, seed
             UMAP's own.
+        compared : float (n, width), optional
+            Other vectors of the same rows, in the same basis (`analysis.drift.onto`): one UMAP then places both, so
+            that one sees what moved. Groups and quality are those of this space's own rows.
         progress : callable, optional
             Hears (done, total) of the optimisation.
         cancelled : callable
@@ -163,15 +176,21 @@ class EmbeddingSpace:
         ------
         EngineCancelled, EngineCrashed, BackendMissing
         """
-        settings = {"n_neighbors": n_neighbors, "min_dist": min_dist, "seed": seed}
-        path = cache_folder() / "projections" / f"{_key(self.vectors, settings)}.npz"
+        settings: dict[str, Any] = {"n_neighbors": n_neighbors, "min_dist": min_dist, "seed": seed}
+        x, n = self.vectors, len(self.vectors)
+        if compared is not None:
+            x = np.concatenate([x, compared])
+            settings["own"] = n
+        path = cache_folder() / "projections" / f"{_key(x, settings)}.npz"
         kept = _load(path)
         if kept is None:
             with _turn:
-                kept = _load(path) or _run(self.vectors, settings, progress, cancelled)
+                kept = _load(path) or _run(x, settings, progress, cancelled)
             _store(path, *kept)
-        projected, labels = kept
-        return Picture(projected, clusters_of(labels, projected.positions, self.vectors, self.tokens))
+        both, labels = kept
+        projected = replace(both, positions=both.positions[:n])
+        moved = None if compared is None else both.positions[n:]
+        return Picture(projected, clusters_of(labels, projected.positions, self.vectors, self.tokens), moved)
 
     def drift(self, other: EmbeddingSpace, k: int = 10) -> Drift:
         """What moved between this embedding and another of the same tokens.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 
@@ -24,10 +25,13 @@ def main(folder: str) -> None:
     from .embedding_space import save_result
 
     place = Path(folder)
-    x = np.load(place / "vectors.npy")
+    x, settings = np.load(place / "vectors.npy"), json.loads((place / "settings.json").read_text())
+    own = settings.pop("own", len(x))  # the rows after these are the same tokens of another model
     try:
-        made = measured(x, umap(x, **json.loads((place / "settings.json").read_text())))
-        labels = find_clusters(made.positions)
+        made = umap(x, **settings)
+        mine = measured(x[:own], replace(made, positions=made.positions[:own]))
+        labels = find_clusters(mine.positions)
+        made = replace(mine, positions=made.positions)
     except LlamaTelemetryError as error:
         print(error)
         sys.exit(1)

@@ -33,7 +33,7 @@ _TOP = UNPLACED - 1
 MOVERS = 10
 _BARS = 48
 _SHORT = 3  # characters
-_WORDED = 0.5  # share of whole words from which a group is one of words
+_WORDED = 0.7  # share of whole words from which a group is one of words
 
 #: Columns that every space has: name, label, unit.
 NUMBERS = {"norm": ("Norm", "length of the vector"), "rank": ("Rank", "token id; earlier tokens are more common")}
@@ -49,10 +49,12 @@ def along(own: Array, other: Array) -> Array:
     own : float (n, width)
         What the picture was made of.
     other : float (m, width)
+        Rows that are zero or not finite have no place.
     """
     axes = components(own[usable(own)], 3)
     found = (other - axes.mean) @ axes.directions.T
     out: Array = np.pad(found, ((0, 0), (0, 3 - found.shape[1]))).astype(np.float32)
+    out[~usable(other)] = np.nan
     return out
 
 

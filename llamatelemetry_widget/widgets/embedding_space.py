@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import traitlets
 
+from ..analysis.drift import onto
 from ..analysis.network import similar_pairs
 from ..analysis.projection import measured, pca, unit
 from ..errors import EngineCancelled, LlamaTelemetryError
@@ -157,6 +158,7 @@ class EmbeddingSpace3D(TelemetryWidget):
         self._drift: Drift | None = None
         self._projected: dict[str, Projected] = {"pca": self._pca()}
         self._clusters: Clusters | None = None
+        self._both: Array | None = None
         self._made: dict[str, tuple[Array, list[str]]] = {}
         self._changing = threading.RLock()
         self._stopped = threading.Event()
@@ -253,8 +255,10 @@ class EmbeddingSpace3D(TelemetryWidget):
     def _find_umap(self) -> None:
         if "umap" not in self._projected:
             self._say(phase="computing", doing="UMAP", done=0, total=0)
-            picture = self._space.umap(progress=self._heard, cancelled=self._stopped.is_set)
+            compared = self._compared()
+            picture = self._space.umap(compared=compared, progress=self._heard, cancelled=self._stopped.is_set)
             self._projected["umap"], self._clusters = picture.projected, picture.clusters
+            self._both = picture.moved
             self._made.pop("cluster", None)
         self._show()
 
@@ -343,17 +347,28 @@ class EmbeddingSpace3D(TelemetryWidget):
             **self._status,
         }
         labels = np.full(n, -1, np.int16) if self._clusters is None else self._clusters.labels.astype(np.int16)
-        moved = self._moved(shown, low, high)
+        places, how = self._moved(shown)
+        moved = np.zeros((0, 3), np.uint16)
+        if places is not None:
+            moved = told.quantised(places, (np.array(low), np.array(high)))[0]
+            facts["note"] = "; ".join(filter(None, [how, shown.note]))
         return {"facts": facts, "positions": points, "moved": moved, "labels": labels}
 
-    def _moved(self, shown: Projected, low: list[float], high: list[float]) -> Array:
-        """Where the compared model has the tokens, along the components of this one; UMAP has no such way."""
-        drift, other = self._drift, self._other
-        known = shown.method == "pca" and self._steps is None
-        if drift is None or other is None or not known or drift.aligned != "none":
-            return np.zeros((0, 3), np.uint16)
-        places = told.along(self._space.vectors, other.vectors)
-        return told.quantised(places, (np.array(low), np.array(high)))[0]
+    def _compared(self) -> Array | None:
+        """The other model's vectors in the space of this one's, once it is known how they go together."""
+        if self._drift is None or self._other is None or self._steps is not None:
+            return None
+        return onto(self._space.vectors, self._other.vectors, self._drift.aligned)
+
+    def _moved(self, shown: Projected) -> tuple[Array | None, str]:
+        """Where the compared model has the tokens in this picture, and how they came there."""
+        turned = self._drift is not None and self._drift.aligned == "procrustes"
+        how = "; before, B was turned onto A and scaled as one (Procrustes)" if turned else ""
+        if shown.method == "umap":
+            return self._both, f"A and B are placed by one UMAP of both{how}"
+        compared = self._compared()
+        places = None if compared is None else told.along(self._space.vectors, compared)
+        return places, f"B is placed along the components of A{how}"
 
     @traitlets.observe("projection")
     def _projection_changed(self, change: Any) -> None:

@@ -10,7 +10,7 @@ from sklearn.manifold import trustworthiness
 
 from llamatelemetry_widget.analysis import clusters
 from llamatelemetry_widget.analysis.clusters import clusters_of, find_clusters
-from llamatelemetry_widget.analysis.drift import drift
+from llamatelemetry_widget.analysis.drift import drift, onto
 from llamatelemetry_widget.analysis.names import words_of
 from llamatelemetry_widget.analysis.network import similar_pairs
 from llamatelemetry_widget.analysis.projection import measured, pca, quality, umap, unit
@@ -170,6 +170,16 @@ def test_drift_of_one_basis_and_of_two():
     assert turned.aligned == "procrustes" and np.nanmax(turned.moved) < 1e-4 and np.nanmin(turned.kept) == 1
     rotation, _ = orthogonal_procrustes(unit((a @ turn).astype(np.float32)), unit(a))
     np.testing.assert_allclose(rotation, turn.T, atol=1e-4)
+    b = (3 * a @ turn).astype(np.float32)
+    b[9] = 0
+    back = onto(a, b, "procrustes")
+    assert np.isnan(back[9]).all() and onto(a, b, "none") is b
+    keep = np.arange(len(a)) != 9
+    np.testing.assert_allclose(back[keep], a[keep], atol=0.02)
+    wide = onto(
+        a, np.pad(a, ((0, 0), (0, 8))) @ np.linalg.qr(r.normal(size=(40, 40)))[0].astype(np.float32), "procrustes"
+    )
+    np.testing.assert_allclose(wide, a, atol=1e-3)
     with pytest.raises(ValueError, match="do not belong"):
         drift(a, a[:5])
 

@@ -231,7 +231,7 @@ def test_stop_keeps_pca(model, monkeypatch):
     from llamatelemetry_widget.errors import EngineCancelled
     from llamatelemetry_widget.studies.embedding_space import EmbeddingSpace
 
-    def slow(self, *, progress, cancelled):
+    def slow(self, *, compared, progress, cancelled):
         progress(20, 200)
         while not cancelled():
             time.sleep(0.01)
@@ -262,6 +262,19 @@ def test_drift_against_itself_is_nothing(model):
     assert np.abs(made.moved.astype(int) - made.positions).max() <= 40  # the same places, but for rounding
     about, vectors = made._of_row(3)
     assert len(vectors) == 2 and vectors[0] == vectors[1] and len(about["rows"]) == 10
+    made.close()
+
+
+def test_one_umap_holds_both_models_and_says_so(model):
+    made = lt.EmbeddingSpace3D(model, list(range(700, 1000)), compare=model)
+    assert made.wait(120) and made.facts["method"] == "umap", made.facts["error"]
+    assert made.moved.shape == (300, 3) and "A and B are placed by one UMAP of both" in made.facts["note"]
+    step = np.linalg.norm(made.moved.astype(float) - made.positions, axis=1)
+    apart = np.linalg.norm(made.positions[1:].astype(float) - made.positions[:-1], axis=1)
+    assert np.median(step) < np.median(apart) / 5, "the same vectors stay where they are"
+    assert len(made.labels) == 300 and len(made.to_pandas()) == 300
+    made.projection = "pca"
+    assert made.wait(60) and "B is placed along the components of A" in made.facts["note"]
     made.close()
 
 

@@ -51,7 +51,8 @@ void main() {
   gl_Position = view * vec4(mix(place.xyz, next.xyz, blend) * ${(65535 / 65534).toFixed(9)} - 0.5, 1.0);
   float near = pow(clamp(middle / gl_Position.w, 0.2, 12.0), 0.7);
   gl_PointSize = min(most, size * near * (1.0 + 1.1 * style.y));
-  if (style.z == 0.0) gl_Position = vec4(2.0, 2.0, 2.0, 1.0);
+  bool nowhere = blend > 0.0 && next.xyz == vec3(1.0); // the compared model has no place for it
+  if (style.z == 0.0 || nowhere) gl_Position = vec4(2.0, 2.0, 2.0, 1.0);
   vec3 rgb = texture(palette, vec2((style.x * 255.0 + 0.5) / 256.0, 0.5)).rgb;
   float own = mix(alpha, 0.95, min(1.0, 1.6 * style.y));
   colour = vec4(rgb, clamp(own * near, 0.04, max(own, 0.72)) * style.z);
@@ -182,6 +183,7 @@ export class GlCloud implements Cloud {
       "next",
       this.moved ? new BufferAttribute(four(this.moved, links.ends), 4, true) : place,
     );
+    geometry.setDrawRange(0, links.ends.length); // three counts by "position", which there is none of
     const strength = new Uint8Array(2 * links.strength.length);
     for (let i = 0; i < strength.length; i++) strength[i] = links.strength[i >> 1]!;
     geometry.setAttribute("strength", new BufferAttribute(strength, 1, true));

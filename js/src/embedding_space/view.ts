@@ -122,7 +122,7 @@ export class EmbeddingSpaceView {
       "Model",
       [
         ["a", "A", "Points as this model has them"],
-        ["b", "B", "Points as the compared model has them, seen along this model's components"],
+        ["b", "B", "Points as the compared model has them; how they are placed stands under the picture"],
       ],
       cleanup,
       (side) => {
