@@ -51,10 +51,9 @@ def rounded(values: Array) -> list[float]:
     return [float(f"{value:.4g}") for value in np.asarray(values, np.float64).reshape(-1).tolist()]
 
 
-def chips(tokens: Sequence[str], marked: Sequence[int] = (), values: Array | None = None, what: str = "") -> Figure:
-    """Tokens in a row; with values each is shaded by its own, 0 to 1."""
-    found: Figure = {"kind": "chips", "tokens": list(tokens), "marked": [int(at) for at in marked], "what": what}
-    return found if values is None else {**found, "values": rounded(values)}
+def chips(tokens: Sequence[str], marked: Sequence[int]) -> Figure:
+    """Tokens in a row, some of them marked."""
+    return {"kind": "chips", "tokens": list(tokens), "marked": [int(at) for at in marked]}
 
 
 def strips(*rows: tuple[str, Array], sign: str = "") -> Figure:

@@ -262,15 +262,6 @@ class Operations:
         """Whether a rotary operation has factors of its own for its pairs."""
         return len(self.sources[rope]) > 2
 
-    def weights(self, layer: int) -> list[tuple[str, str, int]]:
-        """The products of a layer: operation, weight, numbers that come out."""
-        return [
-            (self.nodes[i][1], leaf, self.nodes[i][2][0])
-            for i in self._layer(layer)
-            for leaf in self.sources[i]
-            if isinstance(leaf, str) and self.nodes[i][1] in _PRODUCTS
-        ]
-
     # ------------------------------------------------------------------------- roles
 
     def _beginning(self) -> dict[str, int | None]:

@@ -267,7 +267,7 @@ def test_what_does_not_exist_is_refused(tour, model):
 @pytest.mark.parametrize("name", ["llama", "mpt", "mamba", "t5"])
 def test_short_prompts_have_tours_too(zoo_models, name):
     with lt.open_model(zoo_models / f"{name}.gguf") as opened:
-        for ids in ([5], [5, 9], [5, 9, 7]):
+        for ids in ([5], [5, 9]):
             made = lt.Tour(opened, ids)
             assert all(math.isfinite(n) for n in numbers(made.facts["steps"]))
             assert all(len(own["question"]["options"]) > 1 for own in made.facts["steps"])

@@ -7,8 +7,6 @@ export interface Chips {
   readonly kind: "chips";
   readonly tokens: readonly string[];
   readonly marked: readonly number[];
-  readonly what: string;
-  readonly values?: readonly number[];
 }
 
 export interface Strips {

@@ -13,7 +13,7 @@ const DIAL = 36;
 export function draw(figure: Figure, theme: Theme, room: number): HTMLElement {
   switch (figure.kind) {
     case "chips":
-      return chips(figure, theme);
+      return chips(figure);
     case "strips":
       return strips(figure, theme);
     case "matrix":
@@ -39,16 +39,14 @@ const shade = (scale: Theme["sequential"], at: number) =>
 const signed = (theme: Theme, value: number, limit: number) =>
   shade(theme.diverging, limit > 0 ? 0.5 + value / (2 * limit) : 0.5);
 
-function chips(figure: Chips, theme: Theme): HTMLElement {
+function chips(figure: Chips): HTMLElement {
   const tokens = figure.tokens.map((token, i) => {
     const own = h("bdi", { class: "lt-to-chip lt-mono", title: `token ${i}` }, token);
     own.classList.toggle("lt-to-marked", figure.marked.includes(i));
-    const value = figure.values?.[i];
-    if (value !== undefined) own.style.background = shade(theme.sequential, 0.6 * value);
     return own;
   });
   const list = h("div", { class: "lt-to-tokens" }, ...tokens);
-  return box("chips-box", `${figure.tokens.length} tokens`, list, figure.what ? caption(figure.what) : "");
+  return box("chips", `${figure.tokens.length} tokens`, list);
 }
 
 function strips(figure: Strips, theme: Theme): HTMLElement {
