@@ -28,6 +28,7 @@ MODULES = (
     "long",
     "embedding",
     "space",
+    "gpu",
 )
 RESULTS = Path(__file__).with_name("RESULTS.md")
 

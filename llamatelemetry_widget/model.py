@@ -6,6 +6,7 @@ In: a name that `models.find.resolve` understands; prompts. Out: `ModelInfo`, to
 from __future__ import annotations
 
 import os
+import re
 import statistics
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -48,6 +49,7 @@ def open_model(
     name: str | os.PathLike[str],
     *,
     n_gpu_layers: int | None = None,
+    gpu: int | str | None = None,
     devices: Sequence[str] = (),
     rpc: Sequence[str] = (),
     idle_seconds: float = IDLE_SECONDS,
@@ -62,6 +64,9 @@ def open_model(
         ``"ollama:name[:tag]"``, or a name that `list_models` shows.
     n_gpu_layers : int, optional
         Layers to offload; by default llama.cpp's own choice (all, where it was built for a GPU).
+    gpu : int or str, optional
+        The only NVIDIA GPU that the worker sees, by nvidia-smi's number or its UUID; the notebook's own arrays may
+        then lie on another one.
     devices : sequence of str
         ggml devices to use, e.g. ``["CUDA1"]``.
     rpc : sequence of str
@@ -85,6 +90,7 @@ def open_model(
         info_of(header),
         header=header,
         n_gpu_layers=n_gpu_layers,
+        gpu=gpu,
         devices=devices,
         rpc=rpc,
         idle_seconds=idle_seconds,
@@ -106,14 +112,20 @@ class Model:
         *,
         header: Header | None = None,
         n_gpu_layers: int | None = None,
+        gpu: int | str | None = None,
         devices: Sequence[str] = (),
         rpc: Sequence[str] = (),
         idle_seconds: float = IDLE_SECONDS,
     ) -> None:
         self.info = info
         self._header = header
-        self._placed: dict[str, Any] = {"n_gpu_layers": n_gpu_layers, "devices": list(devices), "rpc": list(rpc)}
-        self._engine = Engine({"path": os.fspath(info.path), **self._placed}, idle_seconds)
+        self._placed: dict[str, Any] = {
+            "n_gpu_layers": n_gpu_layers,
+            "gpu": gpu,
+            "devices": list(devices),
+            "rpc": list(rpc),
+        }
+        self._engine = Engine({"path": os.fspath(info.path), **self._placed}, idle_seconds, _only(gpu))
         self._watchers: list[weakref.WeakMethod[Callable[[RunningTrace], None]]] = []
         self._finalizer = weakref.finalize(self, Engine.close, self._engine)
 
@@ -806,6 +818,15 @@ class Model:
         frame: pd.DataFrame = pd.DataFrame(own, columns=["part", "layer", "head"])
         frame["scores_difference"], frame["max_difference"] = answer["differences"]
         return frame
+
+
+def _only(gpu: int | str | None) -> dict[str, str]:
+    """Environment of a worker that sees this NVIDIA GPU alone, counted as nvidia-smi does."""
+    if gpu is None:
+        return {}
+    if not re.fullmatch(r"\d+|(GPU|MIG)-[\w/-]+", str(gpu)):
+        raise LlamaTelemetryError(f"gpu {gpu!r} is no GPU: give its number, or its UUID as nvidia-smi -L shows it")
+    return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(gpu)}
 
 
 def _trace_request(

@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import IO, Any
 
@@ -28,6 +28,7 @@ OnMessage = Callable[[Message], None]
 IDLE_SECONDS = 15 * 60.0
 STOP_SECONDS = 5.0  # a worker that does not stop within this is replaced
 LOG_LINES = 50
+_QUIET = {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "GGML_NO_BACKTRACE": "1"}
 
 # The child gets our import path as arguments: no module of the user's folder can stand in for one of ours, and the
 # user's __main__ is never run again.
@@ -64,10 +65,14 @@ class Engine:
         The load request: ``path``, ``n_gpu_layers``, ``devices``, ``rpc``.
     idle_seconds : float
         The worker ends by itself after so long without a request.
+    environment : mapping of str to str, optional
+        Variables that the worker has besides those of this process.
     """
 
-    def __init__(self, load: dict[str, Any], idle_seconds: float = IDLE_SECONDS) -> None:
-        self._load, self._idle = load, idle_seconds
+    def __init__(
+        self, load: dict[str, Any], idle_seconds: float = IDLE_SECONDS, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self._load, self._idle, self._environment = load, idle_seconds, dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
         self._wire: Wire | None = None
         self._log: IO[bytes] | None = None
@@ -181,7 +186,7 @@ class Engine:
                 stdout=self._log,
                 stderr=self._log,
                 start_new_session=True,  # an interrupt of the kernel's group is not for the worker
-                env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "GGML_NO_BACKTRACE": "1"},
+                env={**os.environ, **_QUIET, **self._environment},
             )
         self._wire = Wire(ours)
         try:
