@@ -29,6 +29,7 @@ MODULES = (
     "embedding",
     "space",
     "gpu",
+    "quantization",
 )
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
