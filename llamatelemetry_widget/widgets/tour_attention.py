@@ -58,6 +58,10 @@ class Head:
         found = self.reading.trace.attention(self.layer, self.head, stage, rows, self.reading.part)
         return found if row is None else found[0]
 
+    def weights(self) -> Array:
+        """float32: the whole softmax, NaN where it is masked and not merely small."""
+        return np.where(np.isfinite(self.at("masked")), self.at("softmax"), np.float32(np.nan))
+
     def before(self, stage: str) -> str:
         """The stage before one."""
         return self.stages[self.stages.index(stage) - 1]
@@ -444,7 +448,7 @@ def _softmax(head: Head) -> Step:
             words,
             f"{name(head.tokens, top)} alone has {number(float(row[top]))}.",
         ),
-        after=[head.bars("softmax", top), matrix(head.at("softmax"), head.tokens, head.tokens, "weight", [head.last])],
+        after=[head.bars("softmax", top), matrix(head.weights(), head.tokens, head.tokens, "weight", [head.last])],
         tokens=[head.last, top],
         inside=True,
         see="AttentionGrid shows this matrix for every head.",
