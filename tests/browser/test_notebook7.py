@@ -42,7 +42,9 @@ def test_magic_hover_click(opened, pictures):
 
 
 def test_the_host_is_known(opened):
-    assert opened.kernel.value("__import__('llamatelemetry_widget.widgets.hosts', fromlist=['host']).host()") == "Notebook"
+    assert (
+        opened.kernel.value("__import__('llamatelemetry_widget.widgets.hosts', fromlist=['host']).host()") == "Notebook"
+    )
 
 
 def test_dark_theme(opened, pictures):
