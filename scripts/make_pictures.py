@@ -167,6 +167,14 @@ def requantized(model: lt.Model, folder: Path) -> Path:
     return path
 
 
+def quantization(browser: Any) -> Iterator[tuple[str, bytes]]:
+    """Nine types of SmolLM2, whose base came from a Q4_1 file, within 110 MB."""
+    types = ["Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_1", "IQ4_NL", "Q4_0", "Q3_K_M", "Q2_K"]
+    study = lt.QuantizationStudy(lt.quantize("smollm2", "F32"), types, n_ctx=256, n_blocks=4, speed=False).run()
+    with opened(browser, lt.QuantizationReport(study, max_bytes=110_000_000, theme="light")) as page:
+        yield "quantization", around(page, ".lt-header", ".lt-qr-table")
+
+
 PICTURES: dict[str, Picture] = {
     "grids": grids,
     "stages": stages,
@@ -179,6 +187,7 @@ PICTURES: dict[str, Picture] = {
     "tour": tour,
     "architecture": architecture,
     "embedding": embedding,
+    "quantization": quantization,
 }
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,6 +38,7 @@ def facts(study: QuantizationStudy, progress: str, live: bool = True) -> dict[st
     results, blocks = study.results, study.blocks
     rows = records(results)
     base = {name: plain(value) for name, value in study.base_facts.items()}
+    base["name"] = re.sub(r"-[0-9a-f]{16}$", "", str(base["name"]))  # the key of a file in this package's cache
     layers, heads = drift(study)
     return {
         "title": "Quantization report",
@@ -87,9 +87,11 @@ def _subtitle(base: dict[str, Any], rows: list[dict[str, Any]]) -> str:
 
 
 def _provenance(base: dict[str, Any]) -> str:
-    """``measured in llama.cpp · base model-F32.gguf, made from Q4_1``."""
-    source = f", made from {base['made_from']}" if base["made_from"] else ""
-    return f"measured in llama.cpp · base {PurePath(str(base['path'])).name}{source}"
+    """``measured in llama.cpp · base F32, made from Q4_1``."""
+    most = next(iter(base["types"]), "")
+    known = base["made_from"] not in (None, most)
+    source = f", made from {base['made_from']}" if known else ""
+    return f"measured in llama.cpp · base {most}{source}"
 
 
 def _details(study: QuantizationStudy, base: dict[str, Any]) -> dict[str, str]:

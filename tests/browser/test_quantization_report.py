@@ -29,7 +29,7 @@ class Report(Grid):
         self.maps = root.locator(".lt-qr-map canvas:visible")
 
     def point(self, name: str) -> Locator:
-        return self.plot.locator(f'.lt-qr-point[data-name="{name}"]')
+        return self.plot.locator(f'.lt-qr-point[data-name="{name}"] .lt-qr-hit')
 
 
 def report_of(opened: Notebook) -> Report:
@@ -144,6 +144,24 @@ def test_files_are_saved(opened, report):
         with opened.page.expect_download(timeout=30_000) as download:
             report.root.locator(".lt-action", has_text=kind).click()
         assert download.value.suggested_filename == f"quantization-llama.{kind.lower()}"
+
+
+def test_the_page_answers_without_a_kernel(opened, report, tmp_path):
+    target = tmp_path / "report.html"
+    opened.kernel.run(f"_ = report.to_html({str(target)!r})")
+    page = opened.page.context.new_page()
+    page.goto(target.as_uri())
+    own = Report(page, page.locator(".lt-qr"))
+    expect(own.headline).to_have_text("Take llama-q8-0.")
+    own.root.locator(".lt-qr-slider").focus()
+    for _ in range(4):
+        page.keyboard.press("PageDown")
+    expect(own.headline).to_have_text("Take llama-q4-0.")
+    own.point("llama-q4-0").click()
+    expect(own.root.locator(".lt-qr-tokens h3")).to_contain_text("llama-q4-0 · text")
+    expect(own.root.locator(".lt-action").first).to_be_disabled()
+    assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+    page.close()
 
 
 @pytest.mark.parametrize("width", [1100, 600])

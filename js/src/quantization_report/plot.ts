@@ -12,6 +12,7 @@ import { rowWords } from "./words";
 export interface PlotChoices {
   readonly theme: Theme;
   readonly width: number;
+  readonly height: number;
   readonly scale: Scale;
   readonly budget: number | null;
   readonly recommended: string | null;
@@ -26,7 +27,6 @@ interface Hears {
   budget(budget: number | null): void;
 }
 
-const HEIGHT = 340;
 const GRIP = 14;
 const STEPS = 200;
 
@@ -70,7 +70,7 @@ export class PlotView {
   }
 
   show(data: ReportData, choices: PlotChoices): void {
-    const layout = layoutPlot(data, choices.width, HEIGHT, choices.scale);
+    const layout = layoutPlot(data, choices.width, choices.height, choices.scale);
     this.layout = layout;
     this.choices = choices;
     this.element.hidden = layout === null;

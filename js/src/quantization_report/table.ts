@@ -96,7 +96,7 @@ export function makeTable(
         "data-name": row.name,
       },
       swatch(row, theme),
-      h("bdi", {}, row.name),
+      h("bdi", { title: row.name }, row.name),
       mine && h("span", { class: "lt-quiet" }, " recommended"),
       row.status !== "done" && isMeasured(row) && h("span", { class: "lt-quiet" }, ` ${stateWords(row)}`),
       !mine && choice?.tie.includes(row.name) && h("span", { class: "lt-quiet" }, " tie"),
@@ -151,7 +151,7 @@ function baseRow(data: ReportData, columns: readonly Column[]): HTMLElement {
   return h(
     "tr",
     { class: "lt-qr-base" },
-    h("th", { scope: "row" }, h("bdi", {}, base.name), ", the base"),
+    h("th", { scope: "row" }, h("bdi", { title: base.name }, base.name), ", the base"),
     ...cells,
   );
 }
@@ -177,7 +177,7 @@ export function makeTexts(data: ReportData): HTMLElement | null {
     h(
       "tr",
       {},
-      h("th", { scope: "row" }, h("bdi", {}, row.name)),
+      h("th", { scope: "row" }, h("bdi", { title: row.name }, row.name)),
       ...names.map((name) => {
         const own = texts.find((t) => t.candidate === row.name && t.text === name);
         const title = own

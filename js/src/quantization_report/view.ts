@@ -43,6 +43,9 @@ export type FileKind = "PNG" | "HTML" | "JSON" | "Parquet";
 const NARROW = 600;
 const WIDE = 900;
 const BETWEEN = 32;
+/** Height of the plot beside the maps, and without them. */
+const TALL = 470;
+const LOW = 340;
 const FILES: readonly FileKind[] = ["PNG", "HTML", "JSON", "Parquet"];
 let views = 0;
 
@@ -361,6 +364,7 @@ export class QuantizationReportView {
     this.plot.show(data, {
       theme,
       width: half,
+      height: beside ? TALL : LOW,
       scale: state.scale,
       budget: this.budget,
       recommended: choice?.name ?? null,
