@@ -24,8 +24,8 @@ class Scorer:
     """Runs blocks step by step; a block's tokens stay in the context between its steps.
 
     A request has ``ids`` (of this step), ``start`` (position of the first; 0 begins a block), ``rows`` (first and stop
-    of those that are scored, counted in the step), ``n_ctx`` (tokens of a block), ``n_ubatch`` (of a step), ``kv_type``,
-    ``flash_attention``, ``size`` (bytes of the shared block).
+    of those that are scored, counted in the step), ``n_ctx`` (tokens of a block), ``n_ubatch`` (of a step),
+    ``kv_type``, ``flash_attention``, ``size`` (bytes of the shared block).
     """
 
     def __init__(self, llama: Llama) -> None:
