@@ -290,6 +290,11 @@ describe("colours", () => {
     };
     const data = space({ network }, more);
     expect([...data.links!.strength]).toEqual([217, 38]);
+    const many = space(
+      { network },
+      { joined: view(new Int32Array(4000)), cosines: view(new Float32Array(2000).fill(0.8)) },
+    );
+    expect(many.links!.strength[0]).toBe(108);
     const all = seenLinks(data.links, style(data, null, true, null, new Set()))!;
     expect([[...all.ends], [...all.strength]]).toEqual([
       [0, 1, 1, 2],

@@ -106,7 +106,7 @@ def network_facts(network: float, rows: str, cosines: Array) -> dict[str, Any]:
     """How many lines there are between how many rows, of what, and the cosines of those that are drawn."""
     drawn = cosines[:DRAWN]
     rule = f"{network} nearest of each" if network >= 1 else f"cosine at least {network:g}"
-    words = f"{count(len(cosines))} links between {rows} \u00b7 {rule}"
+    words = f"{count(len(cosines))} link{'s' * (len(cosines) != 1)} between {rows} \u00b7 {rule}"
     if len(drawn) < len(cosines):
         words += f", the {count(len(drawn))} most alike drawn: to_graph() has all"
     low, high = (float(drawn[-1]), float(drawn[0])) if len(drawn) else (0.0, 1.0)

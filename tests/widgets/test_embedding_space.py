@@ -19,6 +19,7 @@ from llamatelemetry_widget.analysis.clusters import clusters_of
 from llamatelemetry_widget.analysis.projection import unit
 from llamatelemetry_widget.errors import LlamaTelemetryError
 from llamatelemetry_widget.export.embedding import advice
+from llamatelemetry_widget.studies.embedding_space import EmbeddingSpace
 from llamatelemetry_widget.widgets import embedding_facts as told
 
 from .conftest import Wire
@@ -215,6 +216,21 @@ def test_ids_that_are_not_there_are_refused(few, space):
         space.selected_tokens = [1, 49_152]
 
 
+def test_vectors_that_are_nan_zero_or_twice_there_are_counted_and_harm_nothing(model, tmp_path):
+    rows = EmbeddingSpace(model, list(range(300, 330)))
+    vectors = rows.vectors.copy()
+    vectors[3], vectors[7], vectors[9] = np.nan, 0, vectors[8]
+    rows.vectors = vectors
+    made = lt.EmbeddingSpace3D(rows, projection="pca", color="norm", select=[303, 304, 305])
+    assert made.wait(60) and made.facts["phase"] == "done", made.facts["error"]
+    assert made.facts["unplaced"] == 2 and "2 vectors are zero or not finite" in made.facts["note"]
+    json.dumps(made.facts, allow_nan=False)
+    assert len(made.neighbours(303)) == 0 and made.neighbours(308)["id"][0] == 309
+    assert len(made.selection) == 3 and len(made.to_graph().edges) == 1
+    assert made.to_png() and made.to_html(tmp_path / "page.html")
+    made.close()
+
+
 def test_umap_takes_the_place_of_pca(model):
     made = lt.EmbeddingSpace3D(model, list(range(1000, 1300)))
     assert made.facts["method"] in ("pca", "umap")
@@ -229,7 +245,6 @@ def test_umap_takes_the_place_of_pca(model):
 
 def test_stop_keeps_pca(model, monkeypatch):
     from llamatelemetry_widget.errors import EngineCancelled
-    from llamatelemetry_widget.studies.embedding_space import EmbeddingSpace
 
     def slow(self, *, compared, progress, cancelled):
         progress(20, 200)

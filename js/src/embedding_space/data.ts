@@ -161,7 +161,8 @@ function linksOf({ facts, joined, cosines: given }: Parts): Links | null {
   if (network === null || cosines.length === 0 || ends.length !== 2 * cosines.length) return null;
   const span = network.high - network.low;
   const share = (cosine: number) => (span > 0 ? (cosine - network.low) / span : 1);
-  return { ends, strength: Uint8Array.from(cosines, (c) => Math.round(255 * (0.15 + 0.7 * share(c)))) };
+  const most = 255 * Math.min(1, Math.sqrt(500 / cosines.length)); // many lines are faint
+  return { ends, strength: Uint8Array.from(cosines, (c) => Math.round(most * (0.15 + 0.7 * share(c)))) };
 }
 
 export class SpaceData {
