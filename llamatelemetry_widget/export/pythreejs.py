@@ -55,7 +55,7 @@ def renderer(
         raise BackendMissing(
             "this scene needs pythreejs: pip install 'llamatelemetry-widget[pythreejs]', or show the widget itself"
         ) from error
-    placed: Array = np.isfinite(positions).all(1)
+    placed: Array = np.asarray(np.isfinite(positions).all(1))
     own = positions[placed] if placed.any() else np.zeros((1, 3))
     middle = np.median(own, axis=0)
     radius = float(np.quantile(np.linalg.norm(own - middle, axis=1), _FAR)) or 1.0
