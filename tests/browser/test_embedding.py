@@ -179,6 +179,23 @@ def test_lasso_counts_covered_points_and_its_modifiers(opened, space):
     opened.becomes("space.selected_tokens", [])
 
 
+def test_lines_join_what_is_alike_in_a_selection(opened, space):
+    opened.kernel.run("space.selected_tokens = [17559, *space.neighbours(' lamp', 20)['id']]")
+    choice = space.root.get_by_label("Lines between what is selected")
+    choice.select_option("3")
+    told = space.root.locator(".lt-emb-network")
+    expect(told).to_contain_text(re.compile(r"\d+ links between 21 tokens · 3 nearest of each · cosine 0"))
+    opened.becomes("space.network", 3)
+    space.drawn()
+    frames = space.frames()
+    opened.kernel.run("space.network = 0.5")
+    expect(told).to_contain_text("cosine at least 0.5")
+    space.drawn()
+    assert space.frames() > frames
+    opened.kernel.run("space.network, space.selected_tokens = None, []")
+    expect(told).to_be_hidden()
+
+
 def test_colours_have_legends_with_units(opened, space, pictures):
     for name, words in (
         ("Norm", "length of the vector"),
