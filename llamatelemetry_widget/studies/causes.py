@@ -301,7 +301,7 @@ def patterns(types: Mapping[str, str]) -> dict[str, str]:
     Parameters
     ----------
     types : mapping of str to str
-        Tensor to type.
+        Tensor to type; one of the layers that is not named here takes the type of its kind, where that has one alone.
     """
     layers: dict[tuple[str, str], list[str]] = {}
     made: dict[str, str] = {}
@@ -310,8 +310,10 @@ def patterns(types: Mapping[str, str]) -> dict[str, str]:
             layers.setdefault((name[found.end() :], kind), []).append(found[1])
         else:
             made[_exactly(name)] = kind
+    several = {rest for rest, _ in layers if len({kind for own, kind in layers if own == rest}) > 1}
     for (rest, kind), own in layers.items():
-        made[rf"^blk\.({'|'.join(own)})\.{re.escape(rest)}$"] = kind
+        numbers = f"({'|'.join(own)})" if rest in several else "[0-9]+"
+        made[rf"^blk\.{numbers}\.{re.escape(rest)}$"] = kind
     return made
 
 

@@ -122,8 +122,9 @@ def test_the_choice_is_the_best_there_is():
 
 def test_patterns_name_every_tensor_and_no_other():
     types = {"blk.1.attn_q.weight": "Q8_0", "blk.10.attn_q.weight": "Q8_0", "blk.0.attn_q.weight": "Q4_K"}
-    made = patterns({**types, "output.weight": "Q6_K"})
-    assert len(made) == 3
-    for name, kind in {**types, "output.weight": "Q6_K"}.items():
+    types |= {"output.weight": "Q6_K", "blk.0.ffn_up.weight": "Q4_0", "blk.1.ffn_up.weight": "Q4_0"}
+    made = patterns(types)
+    assert len(made) == 4 and r"^blk\.[0-9]+\.ffn_up\.weight$" in made
+    for name, kind in types.items():
         assert [own for pattern, own in made.items() if re.search(pattern, name)] == [kind]
     assert not any(re.search(pattern, "blk.11.attn_q.weight") for pattern in made)
