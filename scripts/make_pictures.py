@@ -175,6 +175,16 @@ def quantization(browser: Any) -> Iterator[tuple[str, bytes]]:
         yield "quantization", around(page, ".lt-header", ".lt-qr-table")
 
 
+def telemetry(browser: Any) -> Iterator[tuple[str, bytes]]:
+    """What forty tokens of SmolLM2 cost, one of them chosen."""
+    with lt.open_model("smollm2") as model:
+        trace = model.generate(PROMPT, max_tokens=40).result()
+        trace.measure_overhead(5)
+    panel = lt.TelemetryPanel(trace, expanded=True, selected_tokens=[36], theme="light")
+    with opened(browser, panel) as page:
+        yield "telemetry", page.locator(".lt-root").screenshot()
+
+
 PICTURES: dict[str, Picture] = {
     "grids": grids,
     "stages": stages,
@@ -185,6 +195,7 @@ PICTURES: dict[str, Picture] = {
     "experts": experts,
     "layers": layers,
     "tour": tour,
+    "telemetry": telemetry,
     "architecture": architecture,
     "embedding": embedding,
     "quantization": quantization,

@@ -40,7 +40,7 @@ _LOOKED = 45.0  # seconds that a view counts as looked at without saying so agai
 _PHASES = {"start": "prefill", "progress": "prefill", "layer": "prefill", "token": "decode", "done": "done"}
 
 
-@dataclass
+@dataclass(eq=False)
 class _Run:
     """A run that is shown, as far as it has come."""
 

@@ -45,9 +45,10 @@ export interface Source {
 
 const NARROW = 600;
 const WIDE = 900;
-/** Below it the line has no small curve, and below the other no memory and context. */
+/** Below them the line has no small curve, then no memory and context, then no prefill. */
 const SPARKED = 720;
 const FEW = 480;
+const LEAST = 330;
 const HIGH = { token: 84, threads: 44, source: 52 };
 const SPARK = { width: 112, height: 22 };
 /** Figures of a server that have a chart; the others are facts of these. */
@@ -180,6 +181,7 @@ export class TelemetryPanelView implements Hears {
       "lt-narrow",
       "lt-tp-open",
       "lt-tp-few",
+      "lt-tp-least",
     );
     this.root.removeAttribute("style");
   }
@@ -349,6 +351,7 @@ export class TelemetryPanelView implements Hears {
     for (const m of ["wide", "middle", "narrow"]) this.root.classList.toggle(`lt-${m}`, m === mode);
     this.root.classList.toggle("lt-tp-open", state.expanded);
     this.root.classList.toggle("lt-tp-few", width < FEW);
+    this.root.classList.toggle("lt-tp-least", width < LEAST);
     this.header.hidden = !state.expanded;
     this.body.hidden = !state.expanded;
     this.renderLine();
