@@ -189,7 +189,7 @@ def test_models_are_listed_opened_and_closed(shell, capsys):
     run(shell, "%llamatelemetry close smollm2")
     assert model.worker_pid is None
     run(shell, "%llamatelemetry help")
-    assert "%%llamatelemetry [attention|layers|tokens]" in capsys.readouterr().out
+    assert "%%llamatelemetry [attention|layers|tokens|generate|tour]" in capsys.readouterr().out
 
 
 def test_the_default_model_is_the_last_opened_then_the_environments_then_the_smallest(shell, monkeypatch):
