@@ -28,6 +28,7 @@ MODULES = (
     "long",
     "embedding",
     "space",
+    "telemetry",
     "gpu",
     "quantization",
 )
