@@ -22,6 +22,7 @@ MODULES = (
     "memory",
     "wire",
     "html",
+    "lens",
     "paint",
     "frames",
     "architecture",
