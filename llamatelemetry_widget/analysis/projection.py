@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,16 @@ class Components:
     mean: Floats
     directions: Floats
     share: float = field(default=0.0)
+
+
+def cuml(part: str) -> Any | None:
+    """A module of cuML (RAPIDS); None where it is not installed or finds no GPU."""
+    try:
+        import cupy
+
+        return import_module(f"cuml.{part}") if cupy.cuda.runtime.getDeviceCount() else None
+    except Exception:  # a driver that is not there or too old has many names
+        return None
 
 
 def usable(x: Floats) -> NDArray[np.bool_]:
@@ -147,7 +158,7 @@ def umap(
     seed : int
         The same seed and machine give the same picture.
     estimator : callable, optional
-        Makes the estimator, ``umap.UMAP`` by default; cuML's has the same interface.
+        Makes the estimator; by default cuML's where it is installed and finds a GPU, else ``umap.UMAP``.
 
     Raises
     ------
@@ -164,6 +175,10 @@ def umap(
         plain = pca(x, n)
         why = f"PCA, because UMAP needs at least {LEAST_ROWS} vectors"
         return Projected(plain.positions, "pca", plain.parameters, plain.seconds, _joined(why, plain.note))
+    note = _left_out(good)
+    on_gpu = cuml("manifold") if estimator is None else None
+    if on_gpu is not None:
+        estimator, note = on_gpu.UMAP, _joined("by cuML, on the GPU", note)
     if estimator is None:
         try:
             from umap import UMAP
@@ -172,7 +187,7 @@ def umap(
         except ImportError as error:
             raise BackendMissing("UMAP is not installed: pip install 'llamatelemetry-widget[umap]'") from error
     started = time.perf_counter()
-    data, note = x[good], _left_out(good)
+    data = x[good]
     parameters = {"metric": metric, "n_neighbors": min(n_neighbors, rows - 1), "min_dist": min_dist, "seed": seed}
     if rows > DIRECT_ROWS:
         if metric == "cosine":

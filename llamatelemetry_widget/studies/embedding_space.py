@@ -285,7 +285,7 @@ def _key(x: Floats, settings: dict[str, Any]) -> str:
     from importlib.metadata import PackageNotFoundError, version
 
     versions = {}
-    for package in ("umap-learn", "scikit-learn", "pynndescent", "numpy"):
+    for package in ("umap-learn", "scikit-learn", "pynndescent", "numpy", "fast-hdbscan", "cuml-cu12", "cuml-cu13"):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:

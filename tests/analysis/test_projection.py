@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy.linalg import orthogonal_procrustes
@@ -192,3 +195,31 @@ def test_many_rows_are_grouped_by_another_implementation_alike(monkeypatch):
     many = clusters.find_clusters(points.astype(np.float32))
     assert few.max() == many.max() == 4 and (few[:2000] >= 0).mean() > 0.9
     assert (np.bincount(few[few >= 0] * 5 + many[few >= 0].clip(0), minlength=25) > 100).sum() == 5
+
+
+def test_cuml_is_taken_where_it_and_a_gpu_are_there(monkeypatch):
+    """Stand-ins for cuML and CuPy: there is no GPU here."""
+    devices, x = [1], groups(20)
+
+    class Estimator:
+        def __init__(self, **settings):
+            self.settings = settings
+
+        def fit_transform(self, data):
+            assert self.settings["n_components"] == 3 and self.settings["metric"] == "cosine"
+            return data[:, :3] * 2
+
+        def fit_predict(self, data):
+            return np.repeat([1, 0], [len(data) - 25, 25])
+
+    runtime = SimpleNamespace(getDeviceCount=lambda: devices[0])
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=SimpleNamespace(runtime=runtime)))
+    monkeypatch.setitem(sys.modules, "cuml", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "cuml.manifold", SimpleNamespace(UMAP=Estimator))
+    monkeypatch.setitem(sys.modules, "cuml.cluster", SimpleNamespace(HDBSCAN=Estimator))
+    made = umap(x)
+    np.testing.assert_array_equal(made.positions, x[:, :3] * 2)
+    assert made.note == "by cuML, on the GPU"
+    assert np.bincount(find_clusters(made.positions)).tolist() == [55, 25]
+    devices[0] = 0
+    assert "cuML" not in umap(x).note
