@@ -119,6 +119,22 @@ def layers(browser: Any) -> Iterator[tuple[str, bytes]]:
             yield "layer-lens", page.locator(".lt-root").screenshot()
 
 
+def tokens(browser: Any) -> Iterator[tuple[str, bytes]]:
+    """What SmolLM2 would say next, and two continuations from the same place."""
+    with lt.open_model("smollm2") as model:
+        explorer = lt.TokenExplorer(model, PROMPT, theme="light")
+        place = explorer.greedy(2)
+        for write in (explorer.greedy, explorer.sample):
+            explorer.node = place
+            write(8)
+        explorer.node = place
+        with opened(browser, explorer) as page:
+            yield "token-explorer", page.locator(".lt-root").screenshot()
+        explorer.theme = "dark"
+        with opened(browser, explorer) as page:
+            yield "token-explorer-dark", around(page, ".lt-te-written")
+
+
 def tour(browser: Any) -> Iterator[tuple[str, bytes]]:
     """Two steps of the tour through SmolLM2: rotary positions, and the scores of a head."""
     with lt.open_model("smollm2") as model:
@@ -194,6 +210,7 @@ PICTURES: dict[str, Picture] = {
     "comparison": comparison,
     "experts": experts,
     "layers": layers,
+    "tokens": tokens,
     "tour": tour,
     "telemetry": telemetry,
     "architecture": architecture,
@@ -276,7 +293,7 @@ def opened(browser: Any, *widgets: Any) -> Iterator[Any]:
         lt.save_html(path, *widgets)
         page = context.new_page()
         page.goto(path.as_uri())
-        page.locator("canvas:visible, .lt-to-title").first.wait_for()
+        page.locator("canvas:visible, .lt-to-title, .lt-te-list").first.wait_for()
         page.wait_for_timeout(MOTION)
         yield page
     context.close()
