@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { type Facts, LensData, type Push } from "../src/layer_lens/data";
 import { layoutStrips, layoutTable, seen, shownRows, stepOf, stripHit } from "../src/layer_lens/layout";
-import { share } from "../src/layer_lens/paint_table";
+import { klShare, share } from "../src/layer_lens/paint_table";
 import widget from "../src/layer_lens/widget";
 import { figures, milliseconds, signed, strongest, sumParts } from "../src/layer_lens/words";
 import { FakeModel } from "./fixture";
@@ -111,6 +111,17 @@ describe("data", () => {
     expect([milliseconds(8.72), milliseconds(99.4)]).toEqual(["8.7\u202fms", "99\u202fms"]);
     expect(strongest([null, -3, 2])).toBe(1);
     expect(strongest([null])).toBe(-1);
+  });
+
+  test("kl: nothing at the output, and less and less towards it", () => {
+    const data = lensData();
+    expect(data.cell(29, 23)!.kl).toBeLessThan(1e-4);
+    expect(data.cell(28, 23)!.kl).toBeGreaterThan(0);
+    expect(data.cell(5, 23)!.kl).toBeGreaterThan(data.cell(28, 23)!.kl);
+    const [none, some] = [share(data.cell(29, 23)!, "kl", 49152), share(data.cell(28, 23)!, "kl", 49152)];
+    expect(none).toBeLessThan(1e-4);
+    expect(some).toBeGreaterThan(none);
+    expect(klShare(10)).toBeCloseTo(0.52, 2);
   });
 
   test("colour: probability as it is, rank 1 strongest, entropy as a share", () => {
@@ -295,7 +306,13 @@ describe("LayerLens", () => {
     expect(24 - request.positions[0]).toBeLessThanOrEqual(14);
     expect(text(el, ".lt-ll-list")).toBe("not read yet");
     await vi.advanceTimersByTimeAsync(250);
-    expect(text(el, ".lt-ll-status")).toMatch(/^Running the prompt again to read \d+ tokens in every layer/);
+    expect(text(el, ".lt-ll-status")).toMatch(/^Reading \d+ tokens in every layer … Stop$/);
+    const stop = el.querySelector<HTMLElement>(".lt-ll-status button")!;
+    model.receive({ type: "progress", id: model.sent[0]!.id, done: 3, total: 12 } as never);
+    expect(text(el, ".lt-ll-status")).toMatch(/… 25\u202f% Stop$/);
+    expect(el.querySelector(".lt-ll-status button")).toBe(stop);
+    stop.click();
+    expect(model.sent.pop()).toEqual({ type: "stop" });
     const answer = { positions: stored.embedded, rows: facts.rows, words: stored.words };
     model.receive({ ...request, ...answer }, ...buffers);
     await settle();

@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import traitlets
 
+from ..engine.client import STOPPED
 from ..errors import LlamaTelemetryError
 from ..trace import Trace
 from .base import Heard, Message, TelemetryWidget
@@ -64,9 +66,9 @@ class LayerLens(TelemetryWidget):
         Id of the next token whose contributions are shown. Default None: the model's own answer.
     against : int or None
         Id of a second token: contributions are then of the difference of the two logits. Default None.
-    measure : {"probability", "rank", "entropy"}
+    measure : {"probability", "rank", "entropy", "kl"}
         What the colour of a cell says: the probability of the token it shows (default), the rank of the model's final
-        answer, or the entropy.
+        answer, the entropy, or how far the layer's distribution is from the one that the model ends with (KL, nats).
     every : {None, 1, 2, 4}
         Every how many layers a row is shown. Default None: as many as fit.
     theme : {"auto", "light", "dark"}
@@ -86,7 +88,7 @@ class LayerLens(TelemetryWidget):
     at_embedding = Switch().tag(sync=True)
     word = Index().tag(sync=True)
     against = Index().tag(sync=True)
-    measure = traitlets.Enum(("probability", "rank", "entropy"), "probability").tag(sync=True)
+    measure = traitlets.Enum(("probability", "rank", "entropy", "kl"), "probability").tag(sync=True)
     every = traitlets.Enum((None, 1, 2, 4), None, allow_none=True).tag(sync=True)
     theme = traitlets.Enum(("auto", "light", "dark"), "auto").tag(sync=True)
 
@@ -105,6 +107,7 @@ class LayerLens(TelemetryWidget):
         self._reading = Reading(trace)
         self._layers = layers_of(trace)
         self._streams = Streams(trace, self._layers)
+        self._stopped = Event()
         self._pushes: dict[tuple[int, int, int | None], Push] = {}
         super().__init__(facts=self._facts(), streams=self._streams.table, **traits)
 
@@ -129,13 +132,20 @@ class LayerLens(TelemetryWidget):
             n = len(self._trace.token_ids)
             positions = range(max(first, 0), min(stop, n, first + _WINDOW))
             self._answer_later(message, "window", lambda heard: self._send_window(message, positions, heard))
+        elif kind == "stop":
+            self._stopped.set()
         elif kind == "push":
             self._answer_later(message, "push", lambda _: self._send_push(message))
         else:
             raise LlamaTelemetryError(f"message {kind!r} is not known: reload the page")
 
     def _send_window(self, message: Message, positions: range, heard: Heard) -> None:
-        self._reading.read(positions)
+        self._stopped.clear()
+        before = STOPPED.set(self._stopped.is_set)
+        try:
+            self._reading.read(positions, heard)
+        finally:
+            STOPPED.reset(before)
         heard(1, 1)
         answer = {"type": "window", "id": message["id"], "positions": list(positions), "rows": self._reading.layers}
         words = self._reading.words_of(positions)

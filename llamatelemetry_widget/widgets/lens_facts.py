@@ -6,7 +6,7 @@ per layer and measure, the lens of any tokens, the push on a word; what was read
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -97,12 +97,12 @@ class Reading:
         self.known = np.zeros(len(trace.token_ids), bool)
         self.words: dict[int, str] = {}
 
-    def read(self, positions: Iterable[int]) -> None:
-        """Read what is not here yet of these tokens. llama.cpp runs the prompt again for it."""
+    def read(self, positions: Iterable[int], heard: Callable[[int, int], None] | None = None) -> None:
+        """Read what is not here yet of these tokens; `heard` is told how much of how much is done."""
         with self._lock:
             missing = [p for p in positions if not self.known[p]]
             if missing:
-                self._store(self._trace.lens(k=TOP, positions=missing))
+                self._store(self._trace._lens(TOP, None, missing, heard))
 
     def _store(self, lens: Any) -> None:
         at, n = np.asarray(lens.positions, np.int64), len(self.known)
@@ -112,12 +112,14 @@ class Reading:
             self._ids = np.zeros((n, rows, k), np.int32)
             self._probabilities = np.zeros((n, rows, k), np.float32)
             self._entropy = np.zeros((n, rows), np.float32)
+            self._kl = np.zeros((n, rows), np.float32)
             self._final = np.zeros(n, np.int32)
             self._final_probability = np.zeros((n, rows), np.float32)
             self._final_rank = np.zeros((n, rows), np.int32)
         self._ids[at] = lens.ids.swapaxes(0, 1)
         self._probabilities[at] = lens.probabilities.swapaxes(0, 1)
         self._entropy[at] = lens.entropy.T
+        self._kl[at] = lens.kl.T
         self._final[at] = lens.final_ids
         self._final_probability[at] = lens.final_probability.T
         self._final_rank[at] = lens.final_rank.T
@@ -130,11 +132,11 @@ class Reading:
         return 4 + sum(own[0].nbytes for own in self.arrays([0])) if self.layers else 1
 
     def arrays(self, positions: Sequence[int]) -> list[Array]:
-        """Tokens' cells, a token's behind one another: ids, probabilities, entropy, final probability, rank, final."""
+        """Tokens' cells, each's behind one another: ids, probabilities, entropy, final probability, rank, KL, final."""
         if not self.layers:
-            return [np.zeros((0, 0), np.float32)] * 6
-        all_of = (self._ids, self._probabilities, self._entropy, self._final_probability, self._final_rank, self._final)
-        return [own[list(positions)] for own in all_of]
+            return [np.zeros((0, 0), np.float32)] * 7
+        cells = (self._ids, self._probabilities, self._entropy, self._final_probability, self._final_rank, self._kl)
+        return [own[list(positions)] for own in (*cells, self._final)]
 
     def words_of(self, positions: Sequence[int]) -> dict[str, str]:
         """The words that stand in these tokens' cells."""

@@ -154,6 +154,9 @@ def test_measures_and_rows(opened, lens):
     lens.root.get_by_role("radio", name="Rank of answer").click()
     opened.becomes("lens.measure", "rank")
     expect(lens.root.locator(".lt-legend")).to_contain_text("rank of the model’s final answer")
+    lens.root.get_by_role("radio", name="KL").click()
+    opened.becomes("lens.measure", "kl")
+    expect(lens.root.locator(".lt-legend")).to_contain_text("KL divergence")
 
 
 def test_keys_stay_in_the_widget(opened, lens):

@@ -42,8 +42,8 @@ def answered(wire, kind):
 
 
 def read(buffers, positions, rows):
-    """ids, probabilities, entropy, probability, rank, final of a window's buffers."""
-    kinds = [np.int32, np.float32, np.float32, np.float32, np.int32, np.int32]
+    """ids, probabilities, entropy, probability, rank, KL, final of a window's buffers."""
+    kinds = [np.int32, np.float32, np.float32, np.float32, np.int32, np.float32, np.int32]
     ids, probabilities, *cells, final = (np.frombuffer(b, kind) for b, kind in zip(buffers, kinds, strict=True))
     shape = len(positions), len(rows)
     return ids.reshape(*shape, -1), probabilities.reshape(*shape, -1), *(own.reshape(shape) for own in cells), final
@@ -112,11 +112,12 @@ def test_a_window_is_what_the_trace_says_and_no_more(lens, wire, trace):
     answer, buffers = answered(wire, "window")
     assert answer["positions"] == [20, 21, 22, 23] and answer["rows"] == [-1, *range(30)]
     whole = trace.lens(positions=[20, 21, 22, 23])
-    ids, probabilities, entropy, probability, rank, final = read(buffers, answer["positions"], answer["rows"])
+    ids, probabilities, entropy, probability, rank, kl, final = read(buffers, answer["positions"], answer["rows"])
     assert np.array_equal(ids, whole.ids.swapaxes(0, 1))
     np.testing.assert_allclose(probabilities, whole.probabilities.swapaxes(0, 1), rtol=1e-6)
     np.testing.assert_allclose(entropy, whole.entropy.T, rtol=1e-6)
     np.testing.assert_allclose(probability, whole.final_probability.T, rtol=1e-6)
+    np.testing.assert_allclose(kl, whole.kl.T, atol=1e-6)
     assert np.array_equal(rank, whole.final_rank.T) and np.array_equal(final, whole.final_ids)
     assert set(answer["words"]) == {str(i) for i in {*ids.ravel(), *final}}
     assert answer["words"][str(final[-1])] == "·lamp"
@@ -126,7 +127,7 @@ def test_a_window_is_what_the_trace_says_and_no_more(lens, wire, trace):
 
 def test_the_output_row_is_what_the_model_says(lens, trace):
     lens._reading.read([23])
-    _, probabilities, _, _, rank, final = lens._reading.arrays([23])
+    _, probabilities, _, _, rank, _kl, final = lens._reading.arrays([23])
     logits = trace.logits[-1].astype(np.float64)
     shares = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
     assert final[0] == logits.argmax() and rank[0, -1] == 1
@@ -161,6 +162,18 @@ def test_a_push_without_logits_says_so(lens, wire):
         time.sleep(0.02)
     ((error, _),) = wire.customs("error")
     assert error["id"] == "v-1" and "logits='all'" in error["message"]
+
+
+def test_what_is_read_can_be_stopped(lens, wire):
+    lens._stopped.clear = lambda: None  # so that the stop surely comes before the end
+    wire.say(type="stop")
+    wire.say(type="window", id="v-1", positions=[0, 24])
+    for _ in range(200):
+        if wire.customs("error"):
+            break
+        time.sleep(0.02)
+    ((error, _),) = wire.customs("error")
+    assert error["id"] == "v-1" and "stopped" in error["message"] and not lens._reading.known.any()
 
 
 def test_an_unknown_message_is_an_error(lens, wire):

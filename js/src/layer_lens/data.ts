@@ -29,7 +29,7 @@ export interface Facts {
   readonly message: string;
 }
 
-export type Measure = "probability" | "rank" | "entropy";
+export type Measure = "probability" | "rank" | "entropy" | "kl";
 export type Stream = "residual" | "attention" | "mlp" | "cosine" | "outliers";
 
 /** One cell: the likeliest words after a layer, and where the model's final answer stands there. */
@@ -37,6 +37,8 @@ export interface Cell {
   readonly ids: Int32Array;
   readonly probabilities: Float32Array;
   readonly entropy: number;
+  /** How far its distribution is from the one that the model ends with, in nats. */
+  readonly kl: number;
   readonly answerProbability: number;
   readonly answerRank: number;
   readonly isAnswer: boolean;
@@ -72,6 +74,7 @@ interface Column {
   readonly entropy: Float32Array;
   readonly answerProbability: Float32Array;
   readonly answerRank: Int32Array;
+  readonly kl: Float32Array;
   readonly answer: number;
 }
 
@@ -100,7 +103,7 @@ export class LensData {
     return this.facts.tokens.length;
   }
 
-  /** Takes in the cells of some tokens: six buffers, each a token's values behind one another. */
+  /** Takes in the cells of some tokens: seven buffers, each a token's values behind one another. */
   put(
     positions: readonly number[],
     rows: readonly number[],
@@ -110,14 +113,15 @@ export class LensData {
     const n = positions.length;
     const cells = n * rows.length;
     const [ids, probabilities] = [ints(buffers[0]), floats(buffers[1])];
-    const [entropy, probability, rank, final] = [
+    const [entropy, probability, rank, kl, final] = [
       floats(buffers[2]),
       floats(buffers[3]),
       ints(buffers[4]),
-      ints(buffers[5]),
+      floats(buffers[5]),
+      ints(buffers[6]),
     ];
     const top = cells > 0 ? ids.length / cells : 0;
-    const whole = [entropy, probability, rank].every((own) => own.length === cells) && final.length === n;
+    const whole = [entropy, probability, rank, kl].every((own) => own.length === cells) && final.length === n;
     if (!Number.isInteger(top) || top < 1 || probabilities.length !== ids.length || !whole) return;
     for (const [id, text] of Object.entries(words)) this.words.set(Number(id), text);
     const place = new Map(rows.map((row, at) => [row, at]));
@@ -131,6 +135,7 @@ export class LensData {
         entropy: entropy.subarray(a, b),
         answerProbability: probability.subarray(a, b),
         answerRank: rank.subarray(a, b),
+        kl: kl.subarray(a, b),
         answer: final[i]!,
       });
     });
@@ -160,6 +165,7 @@ export class LensData {
       ids,
       probabilities: column.probabilities.subarray(at * top, (at + 1) * top),
       entropy: column.entropy[at]!,
+      kl: column.kl[at]!,
       answerProbability: column.answerProbability[at]!,
       answerRank: column.answerRank[at]!,
       isAnswer: ids[0] === column.answer,

@@ -30,10 +30,14 @@ export function inkOn(theme: Theme, colour: Rgb): Rgb {
   return contrast(colour, theme.ink) >= contrast(colour, theme.paper) ? theme.ink : theme.paper;
 }
 
+/** Place of a KL divergence on its scale, which is logarithmic and ends at 100 nats; 0 has its place too. */
+export const klShare = (nats: number): number => Math.log1p(nats) / Math.log1p(100);
+
 /** Share of the scale's end that a cell's colour stands for. */
 export function share(cell: Cell, measure: Measure, words: number): number {
   const most = Math.log(Math.max(2, words));
   if (measure === "rank") return 1 - Math.log(cell.answerRank) / most;
+  if (measure === "kl") return klShare(cell.kl);
   return measure === "entropy" ? cell.entropy / most : cell.probabilities[0]!;
 }
 

@@ -231,6 +231,7 @@ export class TableView {
       h("div", { class: "lt-ll-tip-list" }, ...lines),
       h("div", { class: "lt-quiet" }, answerWords(data, cell, c)),
       h("div", { class: "lt-quiet" }, `entropy ${cell.entropy.toFixed(2)} nats`),
+      h("div", { class: "lt-quiet" }, `${cell.kl.toFixed(2)} nats (KL) from what the model ends with`),
     ];
   }
 

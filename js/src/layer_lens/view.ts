@@ -11,7 +11,7 @@ import { applyTheme, sameTheme, type Theme, type ThemeChoice, watchTheme } from 
 import { stepRadio } from "./choice";
 import type { LensData, Measure } from "./data";
 import { stepOf } from "./layout";
-import { READABLE, shade } from "./paint_table";
+import { klShare, READABLE, shade } from "./paint_table";
 import { Panel } from "./panel";
 import { PushBar } from "./push_bar";
 import { StripsView } from "./strips";
@@ -35,9 +35,11 @@ export interface State {
 /** Where cells and pushes come from, and who hears what the user does. What does not come rejects. */
 export interface Source {
   /** Puts the cells of some tokens into the data. */
-  window(first: number, stop: number): Promise<void>;
+  window(first: number, stop: number, heard: (share: number) => void): Promise<void>;
   /** Puts the push on a word after a token into the data. */
   push(position: number, word: number | null, against: number | null): Promise<void>;
+  /** Ends what is being read. */
+  stop(): void;
   change(patch: Partial<State>): void;
 }
 
@@ -82,6 +84,10 @@ export class LayerLensView {
   private width = 0;
   private live = true;
   private reading: readonly [number, number] | null = null;
+  /** How much of it is done. */
+  private share = 0;
+  private readonly readingText = h("span", {});
+  private readonly stopButton = h("button", { type: "button", class: "lt-button" }, "Stop");
   private problem = "";
   private pushAsked = "";
   private pushProblem = "";
@@ -100,6 +106,11 @@ export class LayerLensView {
         ["probability", "Probability", "Probability of the token that the cell shows"],
         ["rank", "Rank of answer", "Rank of the model\u2019s final answer among all tokens; log scale"],
         ["entropy", "Entropy", "How undecided the layer is: 0 = sure, 1 = all tokens alike"],
+        [
+          "kl",
+          "KL",
+          "How far the layer\u2019s distribution is from the one that the model ends with, in nats",
+        ],
       ],
       cleanup,
       (measure) => this.source.change({ measure }),
@@ -144,6 +155,7 @@ export class LayerLensView {
       ),
     );
     this.slow = new Timer(cleanup);
+    cleanup.on(this.stopButton, "click", () => this.source.stop());
     this.left.append(
       h("h3", {}, h("b", {}, "Logit lens"), "most likely next token if the model stopped here"),
       this.table.element,
@@ -292,14 +304,19 @@ export class LayerLensView {
     const first = Math.max(0, Math.min(...near) - (near.length > 1 ? AHEAD : 0));
     const stop = Math.min(data.tokens, Math.max(...near) + 1 + (near.length > 1 ? AHEAD : 0));
     this.reading = [first, stop];
+    this.share = 0;
     this.slow.start(200, () => this.showStatus());
+    const heard = (share: number) => {
+      this.share = share;
+      this.showStatus();
+    };
     const settle = (problem: string) => {
       this.reading = null;
       this.problem = problem;
       this.slow.stop();
       this.frame.ask();
     };
-    this.source.window(first, stop).then(
+    this.source.window(first, stop, heard).then(
       () => settle(""),
       (e: unknown) => {
         const gone = e instanceof Unavailable && e.why === "no-kernel";
@@ -440,7 +457,9 @@ export class LayerLensView {
 
   private showStatus(): void {
     const { data } = this;
-    this.status.replaceChildren();
+    const reads = this.reading && !this.slow.running && !this.problem;
+    const told = reads && this.stopButton.parentNode === this.status; // a button that is being pressed stays
+    if (!told) this.status.replaceChildren();
     if (this.problem) {
       const again = h("button", { type: "button", class: "lt-button" }, "Try again");
       again.addEventListener("click", () => this.retry());
@@ -453,9 +472,11 @@ export class LayerLensView {
           again,
         ),
       );
-    } else if (this.reading && !this.slow.running) {
+    } else if (this.reading && reads) {
       const [a, b] = this.reading;
-      this.status.append(`Running the prompt again to read ${plural(b - a, "token")} in every layer \u2026`);
+      const share = this.share > 0 ? ` ${Math.round(100 * this.share)}\u202f%` : "";
+      this.readingText.textContent = `Reading ${plural(b - a, "token")} in every layer \u2026${share} `;
+      if (!told) this.status.append(this.readingText, this.stopButton);
     } else if (!this.live && !this.everySeen()) {
       this.status.append("Plain columns were not read when this was saved: they need a kernel.");
     }
@@ -480,6 +501,11 @@ export class LayerLensView {
           [1, "1"],
         ],
         words: "rank of the model\u2019s final answer at this layer; log scale",
+      };
+    if (measure === "kl")
+      return {
+        ticks: [0, 1, 10, 100].map((v): [number, string] => [klShare(v), v < 100 ? `${v}` : `\u2265${v}`]),
+        words: "KL divergence D(final \u2016 layer) in nats; log scale, 0 = the same",
       };
     const ticks = [0, 0.25, 0.5, 0.75, 1].map((v): [number, string] => [v, bound(v)]);
     const what =

@@ -96,13 +96,13 @@ const render: Render<Traits> = ({ model, el }) => {
     () => false,
     () => view.setLive(false),
   );
-  const ask = (message: Record<string, unknown>) => {
+  const ask = (message: Record<string, unknown>, heard?: (share: number) => void) => {
     if (!live()) return Promise.reject(new Unavailable("no-kernel", "saved without a kernel"));
-    return kernel.ask(message);
+    return kernel.ask(message, heard);
   };
   const source: Source = {
-    async window(first, stop) {
-      const { message, buffers } = await ask({ type: "window", positions: [first, stop] });
+    async window(first, stop, heard) {
+      const { message, buffers } = await ask({ type: "window", positions: [first, stop] }, heard);
       const told = message as unknown as {
         positions: number[];
         rows: number[];
@@ -114,6 +114,7 @@ const render: Render<Traits> = ({ model, el }) => {
       const { message, buffers } = await ask({ type: "push", position, word, against });
       data.putPush((message as unknown as { push: Push }).push, buffers[0]);
     },
+    stop: () => model.send({ type: "stop" }),
     change: (patch) => writeState(model, patch),
   };
   const view = new LayerLensView(root, source, data, readState(model));
