@@ -1,7 +1,7 @@
 """Make the pictures of the documentation: widgets as exported pages show them, on real runs of the embedded models.
 
-In: the embedded models, Chromium; names of pictures, or none for all. Out: docs/images/*.png, 1100 px wide at two
-pixels per px, in 256 colours.
+In: the embedded models, Chromium, JupyterLab for the workspace; names of pictures, or none for all. Out:
+docs/images/*.png, 1100 px wide at two pixels per px, in 256 colours.
 """
 
 from __future__ import annotations
@@ -135,6 +135,33 @@ def tokens(browser: Any) -> Iterator[tuple[str, bytes]]:
             yield "token-explorer-dark", around(page, ".lt-te-written")
 
 
+def workspace(browser: Any) -> Iterator[tuple[str, bytes]]:
+    """The tabs in a real JupyterLab: the head that is locked in the grid, in the map of the layers."""
+    sys.path.insert(0, str(ROOT))
+    from tests.browser.notebook import Notebook
+    from tests.browser.server import Server
+
+    make = "import llamatelemetry_widget as lt\nmodel = lt.open_model('smollm2')"
+    show = f"space = lt.Workspace(model.trace({PROMPT!r}, progress=False))\nspace"
+    context = browser.new_context(viewport={"width": WIDTH + 130, "height": HEIGHT + 400}, device_scale_factor=RATIO)
+    with tempfile.TemporaryDirectory() as folder:
+        lab = Server("lab", Path(folder) / "lab")
+        try:
+            notebook = Notebook.write(lab, context, "workspace", make, show)
+            notebook.run_all()
+            notebook.sidebar(False)
+            notebook.kernel.run("for widget in space: widget.theme = 'light'")
+            notebook.kernel.run("space.grid.select(23, 1)\nspace.grid.selected_tokens = [23, 6]")
+            notebook.page.locator(".lm-TabBar-tab", has_text="Layers").click()
+            notebook.page.locator(".lt-ll-sum", has_text="left over").wait_for()
+            notebook.page.wait_for_timeout(MOTION)
+            yield "workspace", notebook.page.locator(".widget-tab").screenshot()
+            notebook.close()
+        finally:
+            lab.stop()
+    context.close()
+
+
 def tour(browser: Any) -> Iterator[tuple[str, bytes]]:
     """Two steps of the tour through SmolLM2: rotary positions, and the scores of a head."""
     with lt.open_model("smollm2") as model:
@@ -211,6 +238,7 @@ PICTURES: dict[str, Picture] = {
     "experts": experts,
     "layers": layers,
     "tokens": tokens,
+    "workspace": workspace,
     "tour": tour,
     "telemetry": telemetry,
     "architecture": architecture,
@@ -313,14 +341,15 @@ def around(page: Any, *selectors: str) -> bytes:
 
 def save(png: bytes, path: Path) -> None:
     """Write it with a palette: a third of the bytes, and nothing to see of it."""
-    from PIL import Image, ImageChops, ImageStat
+    from PIL import Image, ImageChops
 
     picture = Image.open(io.BytesIO(png)).convert("RGB")
     ways = (Image.Quantize.MAXCOVERAGE, Image.Quantize.MEDIANCUT)  # the first loses the plate under many colours
-    tried = [picture.quantize(256, way, dither=Image.Dither.NONE) for way in ways]
+    tried = [picture.quantize(256, way, kmeans=1, dither=Image.Dither.NONE) for way in ways]
 
-    def lost(made: Image.Image) -> float:
-        return sum(ImageStat.Stat(ImageChops.difference(picture, made.convert("RGB"))).mean)
+    def lost(made: Image.Image) -> int:
+        """By the colour that is off most: a few cells of a heat map weigh as much as the plate."""
+        return max(most for _, most in ImageChops.difference(picture, made.convert("RGB")).getextrema())
 
     min(tried, key=lost).save(path, optimize=True)
     print(f"{path} · {picture.width} x {picture.height} · {path.stat().st_size / 1e3:.0f} kB")
