@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
 
 import numpy as np
@@ -54,6 +56,15 @@ def test_a_trace_without_its_model_shows_what_it_holds(trace, tmp_path):
     assert space.grid is not None and space.lens is not None and space.explorer is space.tree is None
     text = space.to_html(tmp_path / "space.html")
     assert text.count('"module":') == 2
+    space.close()
+
+
+def test_any_of_its_widgets_stay_linked_in_a_page(trace, tmp_path):
+    """The explorer and the tree hold no trace: only the workspace's own link joins them with the others."""
+    space = lt.Workspace(trace)
+    text = lt.save_html(tmp_path / "some.html", space.tree, space.explorer, space.grid)
+    data = json.loads(re.search(r'id="lt-data">(.*?)</script>', text, re.DOTALL)[1])
+    assert [part["links"] for part in data["parts"]] == [[1, 2], [0, 2], [0, 1]]
     space.close()
 
 
