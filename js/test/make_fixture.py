@@ -2,7 +2,7 @@
 
 In: the catalogue's "smollm2" and small models of tests/data/zoo. Out: js/test/data/smollm2.*, the traits as the kernel
 sends them, and heads.json, heads of all kinds as they travel, each with what the package itself replays of it. One of
-these, "holes", has drawn numbers: no model at hand makes such a mask. Only the unit tests read this data.
+these, "holes", has a real head's q and k under a mask of ours, as no model at hand makes one. Unit tests read this.
 """
 
 import base64
@@ -47,13 +47,14 @@ def main() -> None:
         (OUT / "smollm2.thumbnails.bin").write_bytes(grid.thumbnails.tobytes())
         (OUT / "smollm2.statistics.bin").write_bytes(grid.statistics.tobytes())
         heads["smollm2"] = head(trace, "self", 17, 5)
+        holes = head(with_holes(trace), "self", 0, 5)
     for name, file, part, layer, number, settings in KINDS:
         with np.load(ZOO / "refs" / f"{file}.npz") as ref, lt.open_model(ZOO / "models" / f"{file}.gguf") as model:
             if "dec_ids" in ref:
                 settings = {**settings, "decoder_prompt": ref["dec_ids"].tolist()}
             trace = model.trace(ref["ids"].tolist(), progress=False, **settings)
             heads[name] = head(trace, part, layer, number)
-    heads["holes"] = head(with_holes(), "self", 0, 1)
+    heads["holes"] = holes
     (OUT / "heads.json").write_text(json.dumps(heads, separators=(",", ":")) + "\n", "utf-8")
 
 
@@ -79,14 +80,16 @@ def head(trace: Trace, part: str, layer: int, number: int) -> dict[str, object]:
     }
 
 
-def with_holes() -> Trace:
-    """A mask that no interval of keys describes, as of several texts in one batch; its numbers are drawn at random."""
-    r, n = np.random.default_rng(5), 19
+def with_holes(trace: Trace) -> Trace:
+    """The first 19 tokens of a real layer under a mask of ours, which no interval of keys describes (as of several
+    texts in one batch): no model at hand makes one.
+    """
+    s, n = trace.scoring(17), 19
     values = np.where(np.tri(n, dtype=bool), 0.0, -np.inf).astype(np.float32)
     values[9:, 3:8:2] = -np.inf
     values[12] = -np.inf
-    q, k = (r.normal(size=(heads, n, 8)).astype(np.float32) for heads in (2, 1))
-    record = AttentionRecord("self", 0, 2, 1, Scoring(q, k, None, Mask.from_values(values), 0.4))
+    own = Scoring(s.q[:, :n], s.k[:, :n], None, Mask.from_values(values), s.scale)
+    record = AttentionRecord("self", 0, len(s.q), len(s.k), own)
     attention, layers = {("self", 0): record}, {"self": [0]}
     return Trace(np.arange(n), [b"x"] * n, ["normal"] * n, {}, _attention=attention, _part_layers=layers)
 
