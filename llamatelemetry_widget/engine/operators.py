@@ -9,12 +9,13 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from .operator_kinds import kinds_of
 from .wire import Message
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_IN_NAME = re.compile(r"-(\d+)\b")
+_IN_NAME = re.compile(r"(?:-|\bcache_\w_l)(\d+)\b")
 _IN_WEIGHT = re.compile(r"(?:^|\.)blk\.(\d+)\.")
 
 
@@ -45,9 +46,10 @@ class OperatorGraph:
         DataFrame
             ``id``, ``part`` (``"self"``, or ``"encoder"`` and ``"decoder"``), ``index`` (in the order of the run; <NA>
             for a leaf), ``name`` (llama.cpp's), ``op`` (ggml's; ``"WEIGHT"`` for a tensor of the file, ``"INPUT"`` for
-            other leaves), ``stage`` (``"input"``, ``"layers"``, ``"output"``), ``layer``, ``shape`` (ggml's order),
-            ``type``, ``backend`` (the buffer that holds the result), ``fused`` (the operation does what other graphs do
-            in several), ``seconds`` (median of runs that stop after every operation; NaN where none was timed).
+            other leaves), ``stage`` (``"input"``, ``"layers"``, ``"output"``), ``layer``, ``kind`` (``"attention"``,
+            ``"recurrence"``, ``"MLP"``, ``"norm"``, ``"other"``; None for a leaf), ``shape`` (ggml's order), ``type``,
+            ``backend`` (the buffer that holds the result), ``fused`` (the operation does what other graphs do in
+            several), ``seconds`` (median of runs that stop after every operation; NaN where none was timed).
         """
         import pandas as pd
 
@@ -59,6 +61,7 @@ class OperatorGraph:
             "op",
             "stage",
             "layer",
+            "kind",
             "shape",
             "type",
             "backend",
@@ -111,15 +114,16 @@ def _id(part: str, which: int | str) -> str:
 
 def _rows(part: dict[str, Any]) -> list[tuple[Any, ...]]:
     """Rows of one part: operations in order, then leaves."""
-    name, places = part["part"], _places(part)
+    name, places, kinds = part["part"], _places(part), kinds_of(part["nodes"], part["edges"])
     rows: list[tuple[Any, ...]] = []
     for i, (node, seconds, (stage, layer)) in enumerate(zip(part["nodes"], part["seconds"], places, strict=True)):
-        title, op, shape, kind, backend, fused = node
-        rows.append((_id(name, i), name, i, title, op, stage, layer, tuple(shape), kind, backend, fused, seconds))
+        title, op, shape, type_, backend, fused = node
+        place = (_id(name, i), name, i, title, op, stage, layer, kinds[i])
+        rows.append((*place, tuple(shape), type_, backend, fused, seconds))
     for leaf, first in _leaves(part).items():
         op = "WEIGHT" if leaf.endswith((".weight", ".bias")) or _IN_WEIGHT.search(leaf) else "INPUT"
         stage, layer = places[first]
-        rows.append((_id(name, leaf), name, None, leaf, op, stage, layer, None, None, None, False, None))
+        rows.append((_id(name, leaf), name, None, leaf, op, stage, layer, None, None, None, None, False, None))
     return rows
 
 

@@ -263,7 +263,7 @@ class _Builder:
         blocks: dict[str, list[tuple[str, TensorInfo]]] = {}
         routed = any(_EXPERT_PARTS.search(f"{rest}.") for rest, _ in tensors)
         for rest, tensor in tensors:
-            blocks.setdefault(_block(rest, routed), []).append((rest, tensor))
+            blocks.setdefault(block_of(rest, routed), []).append((rest, tensor))
         for name in [
             name for name, own in blocks.items() if name != "norms" and all("norm" in rest for rest, _ in own)
         ]:
@@ -319,8 +319,8 @@ class _Builder:
         return TreeNode(f"{place}/{name}", name, "tensor", n_bytes, tensor.n_weights, layer, None, tensor, note)
 
 
-def _block(rest: str, routed: bool) -> str:
-    """The block that a tensor of a layer belongs to, by its name."""
+def block_of(rest: str, routed: bool) -> str:
+    """The block that a tensor of a layer belongs to, by its name within the layer; `routed`: the layer has experts."""
     if _SHARED_PARTS.search(rest):
         return "shared expert"
     if routed and _EXPERT_PARTS.search(f"{rest}."):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import llamatelemetry_widget as lt
+from llamatelemetry_widget.engine.operator_kinds import KINDS
 
 IDS = [5, 6, 7, 8, 9, 10]
 ZOO = [
@@ -71,3 +72,28 @@ def test_times_are_beside_the_run_without_stops(smollm2):
 def test_a_file_without_weights_has_no_graph(zoo_model):
     with pytest.raises(lt.ModelFileError, match="header alone"):
         zoo_model("moe-large").graph(IDS)
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [
+        ("llama", {"Qcur-1": "attention", "FLASH_ATTN_EXT": "attention", "ffn_swiglu-1": "MLP", "ffn_norm-1": "norm"}),
+        (
+            "qwen3moe",
+            {"Kcur_normed-1": "norm", "ffn_moe_probs-1": "MLP", "ffn_moe_out-1": "MLP", "SET_ROWS": "attention"},
+        ),
+        ("gemma2", {"sa_out-1": "other", "l_out-1": "other", "ffn_geglu-1": "MLP", "UNARY": "other"}),
+        ("bert", {"kqv_out-1": "attention", "ffn_gelu-1": "MLP", "inp_embd": "other"}),
+        ("mamba", {"SSM_SCAN": "recurrence", "GLU": "recurrence", "CONCAT": "recurrence", "ROPE": None}),
+        ("t5", {"kq_soft_max-1": "attention", "cross_inp-1": "other", "v_cont-1": "attention"}),
+    ],
+)
+def test_operations_belong_to_a_block(zoo_model, name, kinds):
+    nodes = zoo_model(name).graph(IDS, repeats=0, decoder_prompt=[0, 1] if name == "t5" else None).nodes
+    runs = nodes[nodes["index"].notna() & ~nodes.op.isin(["VIEW", "RESHAPE", "PERMUTE"])]
+    assert set(runs.kind) <= set(KINDS) and nodes[nodes["index"].isna()].kind.isna().all()
+    for what, kind in kinds.items():
+        own = runs[(runs.op == what) | (runs.name == what)]
+        assert set(own.kind) == (set() if kind is None else {kind}), what
+    layers, rest = runs[runs.stage == "layers"], runs[runs.stage != "layers"]
+    assert layers[layers.kind == "other"].op.isin(["ADD", "GET_ROWS"]).all() and set(rest.kind) <= {"norm", "other"}
