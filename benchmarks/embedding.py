@@ -62,7 +62,7 @@ def _neighbours(model: lt.Model) -> Iterator[Figure]:
 def _pipeline(x: np.ndarray) -> Iterator[Figure]:
     plain = seconds(lambda: _plain(x))
     ours = seconds(lambda: _ours(x))
-    yield at_most("picture_49152", ours, "s", plain, "umap-learn (no groups, no quality)", 1.3)
+    yield at_most("picture_49152", ours, "s", plain, "umap-learn (no groups, no quality)", 1.1)
 
 
 def _ours(x: np.ndarray) -> None:

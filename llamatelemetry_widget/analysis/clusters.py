@@ -5,8 +5,10 @@ In: positions, vectors, tokens. Out: `Clusters`. Names are tokens of the group (
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +19,7 @@ from .projection import cuml, unit, usable
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
-MANY = 100_000  # rows
+NEIGHBOURS = 4  # that make a point dense, itself not counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,10 +54,10 @@ class Clusters:
 
 
 def find_clusters(positions: Floats, least: int | None = None) -> Ints:
-    """HDBSCAN on the points of a picture: scikit-learn's, of more than `MANY` rows fast-hdbscan's, with a GPU cuML's.
+    """HDBSCAN on the points of a picture: fast-hdbscan's, with a GPU cuML's.
 
-    scikit-learn's grows with the square of the rows (5.8 s of one core for 49 152, 28 times that for 262 144),
-    fast-hdbscan almost linearly, but it compiles for half a minute when it is used for the first time.
+    fast-hdbscan grows almost linearly with the rows (scikit-learn's with their square). It compiles for some seconds
+    when a machine uses it for the first time: `compile_clusters` does that beforehand.
 
     Parameters
     ----------
@@ -84,26 +86,31 @@ def find_clusters(positions: Floats, least: int | None = None) -> Ints:
     if len(placed) < 2 * least:
         return labels
     on_gpu = cuml("cluster")
-    try:
-        if on_gpu is not None:
-            found = np.asarray(on_gpu.HDBSCAN(min_cluster_size=least, min_samples=5).fit_predict(positions[placed]))
-        elif len(placed) > MANY:
-            from fast_hdbscan import HDBSCAN
-
-            found = HDBSCAN(min_cluster_size=least, min_samples=5).fit_predict(positions[placed].astype(np.float64))
-        else:
-            from sklearn.cluster import HDBSCAN
-
-            own = HDBSCAN(min_cluster_size=least, min_samples=5, algorithm="kd_tree", copy=True)
-            found = own.fit_predict(positions[placed])
-    except ImportError as error:
-        raise BackendMissing("HDBSCAN is not installed: pip install 'llamatelemetry-widget[umap]'") from error
+    hdbscan = on_gpu.HDBSCAN if on_gpu is not None else _hdbscan()
+    found = np.asarray(
+        hdbscan(min_cluster_size=least, min_samples=NEIGHBOURS).fit_predict(positions[placed].astype(np.float64))
+    )
     order = np.argsort(-np.bincount(found[found >= 0]), kind="stable") if (found >= 0).any() else np.zeros(0, int)
     rank = np.empty(len(order) + 1, np.int32)
     rank[order] = np.arange(len(order))
     rank[-1] = -1  # what index -1 reads
     labels[placed] = rank[found]
     return labels
+
+
+def compile_clusters() -> None:
+    """Let numba compile what `find_clusters` runs (seconds, once per machine); nothing where it is not installed."""
+    with suppress(BackendMissing):
+        grid = np.stack(np.meshgrid(*[np.arange(4.0)] * 3), -1).reshape(-1, 3)
+        _hdbscan()(min_cluster_size=4, min_samples=NEIGHBOURS).fit_predict(grid)
+
+
+def _hdbscan() -> Callable[..., Any]:
+    try:
+        from fast_hdbscan import HDBSCAN
+    except ImportError as error:
+        raise BackendMissing("HDBSCAN is not installed: pip install 'llamatelemetry-widget[umap]'") from error
+    return cast("Callable[..., Any]", HDBSCAN)
 
 
 def clusters_of(labels: Ints, positions: Floats, vectors: Floats, tokens: Sequence[str], levels: int = 3) -> Clusters:

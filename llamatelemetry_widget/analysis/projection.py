@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any
@@ -235,9 +236,9 @@ class Quality:
     rows: int
 
 
-def measured(x: Floats, made: Projected) -> Projected:
+def measured(x: Floats, made: Projected, threads: int = 1) -> Projected:
     """A picture with its `quality`."""
-    found = quality(x, made.positions)
+    found = quality(x, made.positions, threads=threads)
     if found is None:
         return replace(made, quality_rows=0)
     return replace(
@@ -248,7 +249,9 @@ def measured(x: Floats, made: Projected) -> Projected:
     )
 
 
-def quality(x: Floats, positions: Floats, k: int = 10, sample: int = 500, seed: int = 0) -> Quality | None:
+def quality(
+    x: Floats, positions: Floats, k: int = 10, sample: int = 500, seed: int = 0, threads: int = 1
+) -> Quality | None:
     """How far a picture keeps neighbourhoods: exact up to `sample` rows, beyond that an estimate from a seeded sample.
 
     Parameters
@@ -262,6 +265,7 @@ def quality(x: Floats, positions: Floats, k: int = 10, sample: int = 500, seed: 
         Rows.
     seed : int
         Of the sample.
+    threads : int
 
     Returns
     -------
@@ -279,9 +283,9 @@ def quality(x: Floats, positions: Floats, k: int = 10, sample: int = 500, seed: 
         return None
     rows = np.sort(np.random.default_rng(seed).permutation(n)[:sample])
     data, points = unit(x[good]), positions[good].astype(np.float64)
-    penalty, kept = 0.0, 0
-    for at in range(0, len(rows), 50):
-        own = rows[at : at + 50]
+
+    def block(at: int) -> tuple[float, int]:
+        penalty, kept, own = 0.0, 0, rows[at : at + 50]
         alike = data[own] @ data.T
         alike[np.arange(len(own)), own] = -np.inf
         for i, row in enumerate(own):
@@ -293,6 +297,11 @@ def quality(x: Floats, positions: Floats, k: int = 10, sample: int = 500, seed: 
             wrong = np.setdiff1d(near, true)
             ranks = 1 + (alike[i][None, :] > alike[i][wrong][:, None]).sum(1)
             penalty += float(np.maximum(ranks - k, 0).sum())
+        return penalty, kept
+
+    with ThreadPoolExecutor(threads) as pool:
+        penalties, keeps = zip(*pool.map(block, range(0, len(rows), 50)), strict=True)
+    penalty, kept = sum(penalties), sum(keeps)
     worst = k * (2 * n - 3 * k - 1) / 2
     return Quality(1 - penalty / (len(rows) * worst), kept / (len(rows) * k), len(rows))
 

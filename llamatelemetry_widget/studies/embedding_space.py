@@ -41,7 +41,7 @@ _BOOT = (
     "from llamatelemetry_widget.studies.umap_process import main; main(sys.argv[1])"
 )
 _EPOCH = re.compile(rb"completed\s+(\d+)\s*/\s*(\d+)\s+epochs")
-_FORMAT = 2  # of what is kept on disk
+_FORMAT = 3  # of what is kept on disk
 _turn = threading.Lock()  # one projection at a time: numba's thread pools are not safe together
 
 
@@ -285,7 +285,7 @@ def _key(x: Floats, settings: dict[str, Any]) -> str:
     from importlib.metadata import PackageNotFoundError, version
 
     versions = {}
-    for package in ("umap-learn", "scikit-learn", "pynndescent", "numpy", "fast-hdbscan", "cuml-cu12", "cuml-cu13"):
+    for package in ("umap-learn", "pynndescent", "numpy", "fast-hdbscan", "cuml-cu12", "cuml-cu13"):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:

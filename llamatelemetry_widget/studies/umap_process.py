@@ -10,6 +10,7 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 
 def main(folder: str) -> None:
@@ -18,8 +19,9 @@ def main(folder: str) -> None:
 
     from ..engine.cpu import usable_threads
 
-    os.environ.setdefault("NUMBA_NUM_THREADS", str(usable_threads()))
-    from ..analysis.clusters import find_clusters
+    threads = usable_threads()
+    os.environ.setdefault("NUMBA_NUM_THREADS", str(threads))
+    from ..analysis.clusters import compile_clusters, find_clusters
     from ..analysis.projection import measured, umap
     from ..errors import LlamaTelemetryError
     from .embedding_space import save_result
@@ -28,8 +30,9 @@ def main(folder: str) -> None:
     x, settings = np.load(place / "vectors.npy"), json.loads((place / "settings.json").read_text())
     own = settings.pop("own", len(x))  # the rows after these are the same tokens of another model
     try:
+        Thread(target=compile_clusters, daemon=True).start()  # UMAP's optimisation leaves a core free
         made = umap(x, **settings)
-        mine = measured(x[:own], replace(made, positions=made.positions[:own]))
+        mine = measured(x[:own], replace(made, positions=made.positions[:own]), threads)
         labels = find_clusters(mine.positions)
         made = replace(mine, positions=made.positions)
     except LlamaTelemetryError as error:

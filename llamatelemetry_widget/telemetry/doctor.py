@@ -36,7 +36,7 @@ _CUDA = 'CMAKE_ARGS="-DGGML_CUDA=ON" pip install --force-reinstall --no-cache-di
 #: Module, the distributions that may bring it, what it is good for, the extra that installs it ("" = the command).
 _LIBRARIES: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
     ("umap", ("umap-learn",), "UMAP maps of a vocabulary; without it PCA", "umap"),
-    ("sklearn", ("scikit-learn",), "clusters in EmbeddingSpace3D", "umap"),
+    ("fast_hdbscan", ("fast-hdbscan",), "clusters in EmbeddingSpace3D", "umap"),
     ("networkx", ("networkx",), "graph.to_networkx()", "graphistry"),
     ("pyarrow", ("pyarrow",), "tables and graphs to Parquet", "export"),
     ("pythreejs", ("pythreejs",), "EmbeddingSpace3D.to_pythreejs", "pythreejs"),

@@ -8,10 +8,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from scipy.linalg import orthogonal_procrustes
+from sklearn.cluster import HDBSCAN
 from sklearn.decomposition import PCA
 from sklearn.manifold import trustworthiness
+from sklearn.metrics import adjusted_rand_score
 
-from llamatelemetry_widget.analysis import clusters
 from llamatelemetry_widget.analysis.clusters import clusters_of, find_clusters
 from llamatelemetry_widget.analysis.drift import drift, onto
 from llamatelemetry_widget.analysis.names import words_of
@@ -187,14 +188,13 @@ def test_drift_of_one_basis_and_of_two():
         drift(a, a[:5])
 
 
-def test_many_rows_are_grouped_by_another_implementation_alike(monkeypatch):
+def test_groups_are_those_of_scikit_learn():
     rng = np.random.default_rng(3)
     points = np.concatenate([rng.normal(at, 0.1, (400, 3)) for at in range(5)] + [rng.uniform(-1, 5, (60, 3))])
-    few = clusters.find_clusters(points.astype(np.float32))
-    monkeypatch.setattr(clusters, "MANY", 100)
-    many = clusters.find_clusters(points.astype(np.float32))
-    assert few.max() == many.max() == 4 and (few[:2000] >= 0).mean() > 0.9
-    assert (np.bincount(few[few >= 0] * 5 + many[few >= 0].clip(0), minlength=25) > 100).sum() == 5
+    ours = find_clusters(points.astype(np.float32), 12)
+    theirs = HDBSCAN(min_cluster_size=12, min_samples=5, copy=True).fit_predict(points)  # counts the point itself too
+    assert ours.max() == theirs.max() == 4 and (ours[:2000] >= 0).mean() > 0.9
+    assert adjusted_rand_score(ours, theirs) > 0.99
 
 
 def test_cuml_is_taken_where_it_and_a_gpu_are_there(monkeypatch):
