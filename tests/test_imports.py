@@ -51,7 +51,6 @@ IMPORT_NAMES = {
     "opentelemetry-exporter-otlp-proto-http": "opentelemetry",
     "opentelemetry-sdk": "opentelemetry",
     "pillow": "PIL",
-    "scikit-learn": "sklearn",
     "umap-learn": "umap",
 }
 each_file = pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
@@ -148,7 +147,7 @@ def test_the_walk_sees_what_it_should(tmp_path, monkeypatch):
 
 
 def test_the_extras_are_known():
-    assert {"PIL", "umap", "sklearn", "cupy", "cuml", "graphistry", "opentelemetry", "pynvml", "gguf"} <= optional()
+    assert {"PIL", "umap", "fast_hdbscan", "cupy", "cuml", "graphistry", "opentelemetry", "pynvml", "gguf"} <= optional()
 
 
 def test_importing_the_package_is_quick_and_starts_nothing():
