@@ -132,6 +132,11 @@ class RunTelemetry(TypedDict, total=False):
         CPU time of all threads of the worker over the prefill's seconds.
     reduce_seconds : float or None
         Head statistics, thumbnails and the check.
+    reduced_on : str or None
+        Where head statistics and thumbnails were made, as llama.cpp calls it: ``"CPU"``, ``"CUDA0"``, or both; None
+        where no attention was captured.
+    reduced_on_cpu_because : str
+        Only where a device scored attention that the CPU reduced: why.
     total_seconds : float
         From the request to the whole trace, as the kernel sees it.
     n_threads : int
@@ -165,6 +170,8 @@ class RunTelemetry(TypedDict, total=False):
     prefill_tokens_per_second: float | None
     prefill_threads_used: float | None
     reduce_seconds: float | None
+    reduced_on: str | None
+    reduced_on_cpu_because: str
     total_seconds: float
     n_threads: int
     memory: list[dict[str, Any]]

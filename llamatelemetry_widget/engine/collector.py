@@ -143,6 +143,7 @@ class Collector:
             "prefill_tokens_per_second": computed / prefill if prefill else None,
             "prefill_threads_used": spent / prefill if prefill else None,
             "reduce_seconds": seconds.get("reduce"),
+            "reduced_on": answer["reduced_on"],
             "total_seconds": time.perf_counter() - self._started,
             "n_threads": trace.info["n_threads"],
             "memory": [dict(zip(("owner", "where", "bytes"), buffer, strict=True)) for buffer in buffers],
@@ -151,6 +152,8 @@ class Collector:
             "context_used": len(trace.token_ids if trace.decoder is None else trace.decoder[0]),
             "context_size": answer["n_ctx"],
         }
+        if answer["reduced_on_cpu_because"]:
+            trace.telemetry["reduced_on_cpu_because"] = answer["reduced_on_cpu_because"]
         if answer["kept"]:
             trace.telemetry["context_reused"] = answer["kept"]
         return trace

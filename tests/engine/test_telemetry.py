@@ -12,7 +12,7 @@ import llamatelemetry_widget as lt
 from llamatelemetry_widget.engine.worker.log import allocated
 
 IDS = list(range(5, 21))
-SOMETIMES = {"overhead", "context_reused"}
+SOMETIMES = {"overhead", "context_reused", "reduced_on_cpu_because"}
 
 
 def owners(telemetry):

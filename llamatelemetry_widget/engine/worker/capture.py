@@ -17,12 +17,12 @@ from ...analysis.attention import Mask, Scoring, replay
 from ...errors import CaptureUnavailable, LlamaTelemetryError
 from ..wire import SharedBlock
 from . import ggml
+from .device import Key, OnDevice
 from .ggml import Tensor
 from .graph import Attention, Plan
 from .taps import Tap
 
 Array = np.ndarray[Any, Any]
-Key = tuple[str, int]  # part, layer
 CHECKED_ROWS = 4  # rows per ubatch whose attention output is kept for the self-check
 
 
@@ -111,6 +111,8 @@ class Capture:
         Any of ``"attention"``, ``"hidden"``, ``"outputs"``, ``"experts"``.
     verify : bool
         Compare every softmax with its replay, as it is computed.
+    device : OnDevice, optional
+        Keeps what a GPU scored where it lies, besides the copies.
     """
 
     def __init__(
@@ -121,6 +123,7 @@ class Capture:
         layers: Collection[int],
         what: Collection[str],
         verify: bool = False,
+        device: OnDevice | None = None,
     ) -> None:
         self.plan, self.n_rows, self.n_keys, self.what = plan, n_rows, n_keys, what
         self.layers = list(layers)
@@ -128,7 +131,7 @@ class Capture:
         self.differences: dict[Key, Array] = {}  # (scores, softmax) x heads
         self.scored: dict[Key, Scored] = {}
         self.rows_of: dict[str, list[int]] = {}
-        self._verify = verify
+        self._verify, self._device = verify, device
         self._masks: dict[int, Mask] = {}
         self._arrays: dict[str, Array] = {}
 
@@ -163,7 +166,7 @@ class Capture:
 
     def go_on(self, plan: Plan) -> Capture:
         """The same arrays and all that has arrived, for further rows whose graph has another plan."""
-        other = Capture(plan, self.n_rows, self.n_keys, self.layers, self.what, self._verify)
+        other = Capture(plan, self.n_rows, self.n_keys, self.layers, self.what, self._verify, self._device)
         other._arrays, other.rows_of = self._arrays, self.rows_of
         other.scored = {(a.part, a.layer): replace(self.scored[a.part, a.layer], where=a) for a in other.attention}
         return other
@@ -305,6 +308,9 @@ class Capture:
             s.q[:, ubatch.start : ubatch.stop] = rows  # other backends expand such keys instead of rounding q
         else:
             s.q[:, ubatch.start : ubatch.stop] = ggml.round_like(rows, k_type)
+        if self._device is not None:
+            key, keys = (s.where.part, s.where.layer), self._range(s, ubatch)[1]
+            self._device.keep(key, s.q, q, k, ubatch.start, keys)
 
     def _keys(self, s: Scored, k: Tensor, v: Tensor, axis: int, ubatch: Ubatch) -> None:
         start, stop = self._range(s, ubatch)

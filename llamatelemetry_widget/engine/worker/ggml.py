@@ -21,6 +21,7 @@ from ...errors import BackendMissing, LlamaTelemetryError
 Array = np.ndarray[Any, Any]
 F32, F16, I32 = 0, 1, 26
 MAX_SRC = 10
+_USAGE_COMPUTE = 2  # ggml_backend_buffer_usage
 
 
 class Tensor(C.Structure):
@@ -96,6 +97,7 @@ op_name_of = declared(BASE, "ggml_op_name", C.c_char_p, C.c_int)
 unary_op = declared(BASE, "ggml_get_unary_op", C.c_int, C.c_void_p)
 unary_name = declared(BASE, "ggml_unary_op_name", C.c_char_p, C.c_int)
 n_bytes = declared(BASE, "ggml_nbytes", C.c_size_t, C.c_void_p)
+buffer_usage = declared(BASE, "ggml_backend_buffer_get_usage", C.c_int, C.c_void_p)
 buffer_name = declared(BASE, "ggml_backend_buffer_name", C.c_char_p, C.c_void_p)
 is_host = declared(BASE, "ggml_backend_buffer_is_host", C.c_bool, C.c_void_p)
 tensor_get = declared(BASE, "ggml_backend_tensor_get", None, C.c_void_p, C.c_void_p, C.c_size_t, C.c_size_t)
@@ -134,6 +136,12 @@ def on_host(tensor: Tensor) -> bool:
     """Whether the tensor's bytes can be read through `data`; a view lies where its root lies."""
     root = at(tensor.view_src) if tensor.view_src else tensor
     return bool(root.buffer) and bool(is_host(root.buffer))
+
+
+def outlives_graph(tensor: Tensor) -> bool:
+    """Whether the tensor's memory is its own, like a cache's; results of operations lie where later ones lie, too."""
+    root = at(tensor.view_src) if tensor.view_src else tensor
+    return bool(root.buffer) and int(buffer_usage(root.buffer)) != _USAGE_COMPUTE
 
 
 def read(tensor: Tensor, axis: int = 1, start: int = 0, stop: int | None = None) -> Array:

@@ -21,6 +21,7 @@ from ...errors import CaptureUnavailable, EngineCancelled, LlamaTelemetryError, 
 from ..cpu import usable_threads
 from ..wire import SharedBlock
 from .capture import Capture, Layout, Scored, Ubatch
+from .device import OnDevice
 from .graph import Plan
 from .llama import Context, Llama, Settings
 from .taps import GraphChanged
@@ -61,6 +62,7 @@ class Run:
         self.token_stats: bool = request.get("token_stats", False)
         self.logit_rows = range(*(request.get("logit_rows") or (0, len(self.decoder_ids or self.ids))))
         self.captures: dict[str, Capture] = {}
+        self.device = OnDevice()
         self.seconds: dict[str, float] = {}
         self.cpu: dict[str, float] = {}  # of all threads of this process, under the same names
         self.planned: set[str] = set()
@@ -72,6 +74,12 @@ class Run:
 
     def __call__(self) -> None:
         self._refuse_logits_beyond_budget()
+        try:
+            self._run()
+        finally:
+            self.device.close()
+
+    def _run(self) -> None:
         while True:
             context, plans = self._prepare()
             self._context = context
@@ -159,10 +167,11 @@ class Run:
         keys = {part: self._length(part) for part in ("self", "encoder", "decoder", "cross")}
         what = ["attention"] if self.verify else self.request["capture"]
         layout = Layout()
-        self.captures = {}
+        self.captures, self.device = {}, OnDevice()
+        kept = None if self.verify else self.device
         for part, plan in plans.items():
             layers = self._layers(plan)
-            self.captures[part] = Capture(plan, self._length(part), keys, layers, what, self.verify)
+            self.captures[part] = Capture(plan, self._length(part), keys, layers, what, self.verify, kept)
             layout.merge(self.captures[part].layout())
         last = list(plans)[-1]
         has_logits = plans[last].nodes[-1].ne[0] == self.llama.n_vocab
@@ -304,7 +313,8 @@ class Run:
         scoring = s.scoring()
         own = None if s.where.part == "cross" else self._tokens(s.where.part)  # queries and keys are different texts
         tokens = None if own is None else np.asarray(own, np.int32)
-        reduced = reduce(scoring, tokens, threads=self.n_threads, extent=extent)
+        reduced = self.device.reduce((s.where.part, s.where.layer), scoring, tokens, extent)
+        reduced = reduced or reduce(scoring, tokens, threads=self.n_threads, extent=extent)
         rows = np.array([row for row, _ in s.checked])
         out = np.stack([output for _, output in s.checked], 1)
         difference = check(scoring, out, rows)
@@ -354,6 +364,8 @@ class Run:
                 "n_ctx": self._context.settings.n_ctx,
                 "kept": self.kept,
                 "worker_rss": memory,
+                "reduced_on": self.device.places,
+                "reduced_on_cpu_because": self.device.why,
                 "has_logits": logits is not None,
                 **self._more(),
             }
