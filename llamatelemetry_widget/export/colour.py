@@ -52,7 +52,7 @@ GROUPS = (
     ("#128c99", "#4cc7d4"),
 )
 
-#: The page: paper, fill, line, three inks, accent.
+#: The page: paper, fill, line, three inks, accent; attention against MLP.
 PAGE = {
     "light": {
         "paper": "#ffffff",
@@ -62,6 +62,8 @@ PAGE = {
         "ink2": "#454d57",
         "ink3": "#68727e",
         "accent": "#d4540a",
+        "attention": "#2f6fb3",
+        "mlp": "#8b5a9e",
     },
     "dark": {
         "paper": "#14171b",
@@ -71,6 +73,8 @@ PAGE = {
         "ink2": "#bac2cb",
         "ink3": "#8c96a2",
         "accent": "#ffa336",
+        "attention": "#7db8f0",
+        "mlp": "#cf9fe0",
     },
 }
 

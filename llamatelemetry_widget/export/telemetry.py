@@ -20,7 +20,9 @@ Array = np.ndarray[Any, Any]
 _CHART = 900  # px: the charts
 _AXIS = 40  # px: their labels, left of them
 _BITS, _READABLE = 6.0, 0.6  # where the colour of surprise ends, and how far it goes into the ramp
-_ROWS = 8  # figures of a live source that have a line
+_ROWS = 8  # figures of a live source that have a line, and operations
+_SEEN = 0.5  # px: what is thinner cannot be drawn
+_KINDS = {"attention": "attention", "recurrence": "ink2", "MLP": "mlp", "norm": "ink3", "other": "line"}
 
 
 def size(n: float) -> str:
@@ -71,7 +73,14 @@ def figures(run: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     ]
 
 
-def draw(facts: Mapping[str, Any], series: Sequence[Array], samples: Array, theme: str) -> Picture:
+def draw(
+    facts: Mapping[str, Any],
+    series: Sequence[Array],
+    samples: Array,
+    theme: str,
+    times: Mapping[str, Any],
+    layer: int | None = None,
+) -> Picture:
     """Lay out the picture.
 
     Parameters
@@ -82,6 +91,10 @@ def draw(facts: Mapping[str, Any], series: Sequence[Array], samples: Array, them
         Milliseconds, threads and surprise of each token, of each run.
     samples : float64 (1 + figures, samples)
     theme : {"light", "dark"}
+    times : mapping
+        The trait `operation_times`.
+    layer : int, optional
+        The layer that is marked.
     """
     picture = Picture(2 * MARGIN + _AXIS + _CHART, 0, theme)
     picture.texts += [
@@ -93,6 +106,8 @@ def draw(facts: Mapping[str, Any], series: Sequence[Array], samples: Array, them
         y = _line(picture, run, y)
     if any(own.shape[1] for own in series):
         y = _bars(picture, series, y + 22)
+    if times:
+        y = _operations(picture, times, _layers(picture, times, layer, y + 30))
     for run in facts["runs"]:
         y = _memory(picture, run, y)
         y = _overhead(picture, run, y)
@@ -167,6 +182,80 @@ def _bars(picture: Picture, series: Sequence[Array], y: int) -> int:
         Text(MARGIN + _AXIS + _CHART / 2, under, note, 10, "ink3", False, "middle"),
     ]
     return under + 6
+
+
+def times_words(times: Mapping[str, Any]) -> str:
+    """How the times of operations are meant."""
+    n, slower = times["tokens"], ", slower than a plain run" if times["ms"] > times["whole_ms"] else ""
+    return (
+        f"measured op by op{slower}: {duration(times['ms'])}, without stops {duration(times['whole_ms'])} · "
+        f"prompt of {number(n)} token{'' if n == 1 else 's'} · median of {times['repeats']}"
+    )
+
+
+def _layers(picture: Picture, times: Mapping[str, Any], layer: int | None, y: int) -> int:
+    """A bar for each layer, from 0, of parts of each kind; before and after them what is in no layer."""
+    own = times["layers"]
+    picture.texts.append(Text(MARGIN, y, "Layers", 12, "ink", bold=True))
+    picture.texts.append(Text(MARGIN + 60, y, times_words(times), 12, "ink3"))
+    top, high, most = y + 14, 72, top_of(max(sum(bar["ms"]) for bar in own))
+    _axis(picture, top, high, most)
+    step = _CHART / len(own)
+    wide = max(1, step - (1.5 if step >= 4 else 0))
+    for at, bar in enumerate(own):
+        x, foot = MARGIN + _AXIS + at * step, float(top + high)
+        for kind, ms in zip(times["kinds"], bar["ms"], strict=True):
+            tall = high * ms / most
+            if tall >= _SEEN:
+                picture.boxes.append(Box(x, foot - tall, wide, tall, _KINDS[kind]))
+            foot -= tall
+        if layer is not None and bar["layer"] == layer:
+            picture.boxes.append(Box(x - 1, foot - 1, wide + 2, top + high - foot + 2, "accent", 2))
+    under = top + high + 14
+    picture.texts.append(Text(MARGIN + _AXIS, under, _bar_name(own[0]), 10, "ink3"))
+    picture.texts.append(Text(MARGIN + _AXIS + _CHART, under, _bar_name(own[-1]), 10, "ink3", False, "end"))
+    x = MARGIN + _AXIS + 100
+    for kind in times["kinds"]:
+        picture.boxes.append(Box(x, under - 8, 9, 9, _KINDS[kind]))
+        picture.texts.append(Text(x + 14, under, kind, 10, "ink2"))
+        x += 40 + 6 * len(kind)
+    return under + 26
+
+
+def _bar_name(bar: Mapping[str, Any]) -> str:
+    """``L3``, ``embedding``, ``decoder output``."""
+    own = f"L{bar['layer']}" if bar["stage"] == "layers" else {"input": "embedding"}.get(bar["stage"], bar["stage"])
+    return own if bar["part"] == "self" else f"{bar['part']} {own}"
+
+
+def _operations(picture: Picture, times: Mapping[str, Any], y: int) -> int:
+    """A line for each of the costliest operations: its share, and to what it belongs."""
+    picture.texts.append(Text(MARGIN, y, "Operations", 12, "ink", bold=True))
+    picture.texts.append(Text(MARGIN + 80, y, "by their share of these times", 12, "ink3"))
+    whole = max(times["ms"], 1e-12)
+    most = max(sum(own["ms"]) for own in times["operations"]) or 1.0
+    left, wide = MARGIN + 180, _CHART - 320
+    for own in times["operations"][:_ROWS]:
+        y += 20
+        ms, x = sum(own["ms"]), float(left)
+        picture.texts.append(Text(MARGIN, y, f"{own['op']} × {own['count']}", 11, "ink2"))
+        for kind, part in zip(times["kinds"], own["ms"], strict=True):
+            if wide * part / most >= _SEEN:
+                picture.boxes.append(Box(x, y - 9, wide * part / most, 10, _KINDS[kind]))
+            x += wide * part / most
+        words = f"{share(ms / whole)} · {duration(ms)}"
+        picture.texts.append(Text(MARGIN + _AXIS + _CHART, y, words, 11, "ink2", False, "end"))
+    rest = [sum(own["ms"]) for own in times["operations"][_ROWS:]]
+    if rest:
+        y += 20
+        words = f"{len(rest)} more, together {share(sum(rest) / whole)}"
+        picture.texts.append(Text(MARGIN, y, words, 11, "ink3"))
+    return y + 6
+
+
+def share(part: float) -> str:
+    """``78 %``, ``0.4 %``."""
+    return f"{number(100 * part, 2)} %"
 
 
 def _memory(picture: Picture, run: Mapping[str, Any], y: int) -> int:

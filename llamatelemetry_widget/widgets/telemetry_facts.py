@@ -21,6 +21,9 @@ Array = np.ndarray[Any, Any]
 #: Rows of a run's series.
 SERIES = ("milliseconds", "threads", "bits")
 KEPT = 20_000  # samples that a panel keeps; the oldest go
+WINDOW = 0.25  # seconds: so long, CPU threads are told to a tenth of those given
+_EXACT = 10
+_SHORT, _ROUGH = 0.1, 4  # from so many seconds on to a quarter, and below not at all
 _SHOWN = 1_200  # samples that the browser gets
 _OWNERS = {
     "weights": "weights",
@@ -93,6 +96,9 @@ def _numbers(trace: Trace) -> dict[str, Any]:
     told: dict[str, Any] = dict(trace.telemetry)
     numbers = {name: told.get(key) for name, key in _NUMBERS.items()}
     numbers |= {name: None if told.get(key) is None else 1e3 * told[key] for name, key in _SECONDS.items()}
+    given = trace.info.get("n_threads") or 1
+    for name in ("prefill", "decode"):
+        numbers[f"{name}_threads"] = threads_used(numbers[f"{name}_threads"], told.get(f"{name}_seconds"), given)
     numbers["between"] = {name: 1e3 * value for name, value in told.get("between_tokens", {}).items()}
     written = list(trace._generated)
     if not told and written:  # while it writes: what stands so far
@@ -138,14 +144,43 @@ def _parts(own: dict[str, int]) -> list[dict[str, Any]]:
     return [{"owner": key, "label": word, "bytes": own[key]} for key, word in _OWNERS.items() if own.get(key)]
 
 
+def threads_used(used: float | None, seconds: float | None, given: int) -> float | None:
+    """CPU threads used, as exactly as such a time can tell; None where it is too short.
+
+    Kernels add the time of a thread that runs to that of its process when their clock ticks, every 10 ms or less: so
+    in a short time too much or too little is seen, even more threads than there are.
+    """
+    if used is None or seconds is None or not math.isfinite(used) or seconds < _SHORT:
+        return None
+    step = given / (_EXACT if seconds >= WINDOW else _ROUGH)
+    return step * round(used / step)
+
+
 def series(trace: Trace | None) -> Array:
-    """float32 (len(SERIES), written): milliseconds, CPU threads used, surprise in bits, of each token."""
+    """float32 (len(SERIES), written): milliseconds and surprise in bits of each token, CPU threads used around it."""
     tokens = [] if trace is None else list(trace._generated)
     out = np.full((len(SERIES), len(tokens)), np.nan, np.float32)
     for i, token in enumerate(tokens):
-        used = math.nan if token.cpu_seconds is None else token.cpu_seconds / max(token.seconds, 1e-9)
-        out[:, i] = 1e3 * token.seconds, used, -math.log2(max(token.probability, 1e-12))
+        out[:, i] = 1e3 * token.seconds, math.nan, -math.log2(max(token.probability, 1e-12))
+    if trace is not None and all(token.cpu_seconds is not None for token in tokens):
+        out[1] = _threads(
+            [t.seconds for t in tokens], [t.cpu_seconds for t in tokens], trace.info.get("n_threads") or 1
+        )
     return out
+
+
+def _threads(seconds: Sequence[float], spent: Sequence[float | None], given: int) -> Array:
+    """CPU threads used in the `WINDOW` around each token; NaN where all tokens took less than that."""
+    ends, cpu = (np.cumsum([0.0, *each]) for each in (seconds, np.array(spent, float)))
+    middles = (ends[:-1] + ends[1:]) / 2
+    if ends[-1] < WINDOW:
+        return np.full(len(middles), np.nan)
+    starts = np.clip(middles - WINDOW / 2, 0, ends[-1] - WINDOW)
+    first = np.searchsorted(ends, starts, "right") - 1
+    stop = np.minimum(np.searchsorted(ends, starts + WINDOW, "left"), len(seconds))
+    step = given / _EXACT
+    rounded: Array = step * np.round((cpu[stop] - cpu[first]) / (ends[stop] - ends[first]) / step)
+    return rounded
 
 
 class Record:

@@ -28,15 +28,18 @@ from ..trace import Trace
 from . import telemetry_facts as told
 from .attention_facts import details
 from .base import Message, TelemetryWidget
-from .traits import Buffer, Buffers, Switch, Tokens, as_bytes
+from .operation_facts import graph_of_prompt, layer_rows, operation_rows, times_facts
+from .traits import Buffer, Buffers, Index, Switch, Tokens, as_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ..engine.operators import OperatorGraph
     from ..export.page import Part
 
 Array = np.ndarray[Any, Any]
 _LOOKED = 45.0  # seconds that a view counts as looked at without saying so again; it does every 15
+_PAGE_TRAITS = ("expanded", "selected_layer", "selected_tokens", "span", "theme", "operation_times")
 _PHASES = {"start": "prefill", "progress": "prefill", "layer": "prefill", "token": "decode", "done": "done"}
 
 
@@ -60,6 +63,9 @@ class TelemetryPanel(TelemetryWidget):
         A run, finished or not; a model, whose runs are shown as they come; or a live source, as ``lt.Telemetry(url)``.
     compare : Trace or Generation, optional
         Another run, drawn over the first one.
+    times : OperatorGraph, optional
+        ``model.graph(prompt)``: its milliseconds by layer and by operation are drawn. Without it a click measures them,
+        with the prompt of the run.
     **traits
         Any of the attributes below.
 
@@ -67,6 +73,8 @@ class TelemetryPanel(TelemetryWidget):
     ----------
     expanded : bool
         Whether the charts are shown. Default False.
+    selected_layer : int or None
+        The layer that is marked among the times; shared by linked widgets. Default None.
     selected_tokens : list of int
         The chosen token; shared by linked widgets. Default ``[]``.
     span : list of float
@@ -84,6 +92,7 @@ class TelemetryPanel(TelemetryWidget):
     pace = 0.25
 
     expanded = Switch().tag(sync=True)
+    selected_layer = Index().tag(sync=True)
     selected_tokens = Tokens().tag(sync=True)
     span: traitlets.List[float] = traitlets.List(traitlets.Float()).tag(sync=True)
     theme = traitlets.Enum(("auto", "light", "dark"), "auto").tag(sync=True)
@@ -92,13 +101,16 @@ class TelemetryPanel(TelemetryWidget):
     words: traitlets.List[list[str]] = traitlets.List().tag(sync=True)
     series = Buffers()
     samples = Buffer("f8", "figures samples")
+    operation_times = traitlets.Dict().tag(sync=True)
 
     def __init__(
         self,
         what: Trace | RunningTrace | Model | Source,
         compare: Trace | RunningTrace | None = None,
+        times: OperatorGraph | None = None,
         **traits: Any,
     ) -> None:
+        self._times = self._given_times = times
         self._runs: list[_Run] = []
         self._source: Source | None = None
         self._record = told.Record()
@@ -124,9 +136,11 @@ class TelemetryPanel(TelemetryWidget):
                     "compare takes a run beside another run: TelemetryPanel(trace, compare=other)"
                 )
             self._add(compare)
+        if times is not None and self._source is not None:
+            raise LlamaTelemetryError("times are of a run or of a model: TelemetryPanel(trace, times=model.graph(…))")
         self._gpu = None if self._source is not None else GpuTelemetry()
         self._no_gpu: str | None = None  # why there is none, once somebody has looked
-        super().__init__(**self._state(), **traits)
+        super().__init__(**self._state(), operation_times=times_facts(times), **traits)
         for run, running in self._follow:
             running.subscribe(lambda event, run=run: self._hear(run, event))  # type: ignore[misc]
         if isinstance(what, Model):
@@ -150,6 +164,7 @@ class TelemetryPanel(TelemetryWidget):
             return
         run = self._runs[0] = _Run()
         self.selected_tokens, self.span = [], []
+        self._show_times(self._given_times)
         running.subscribe(lambda event: self._hear(run, event))
 
     def _hear(self, run: _Run, event: TraceEvent) -> None:
@@ -252,17 +267,48 @@ class TelemetryPanel(TelemetryWidget):
             self._watch(str(message["id"]).rpartition("-")[0], bool(message["on"]))
             self.send({"type": "watch", "id": message["id"]})
         elif kind == "overhead":
-            self._answer_later(message, kind, lambda _: self._measure(message))
+            self._answer_later(message, kind, lambda _: self._measure_overhead(message))
+        elif kind == "times":
+            self._answer_later(message, kind, lambda _: self._measure_times(message))
         else:
             raise LlamaTelemetryError(f"message {kind!r} is not known: reload the page")
 
-    def _measure(self, message: Message) -> None:
+    def _finished(self) -> Trace:
+        """The run that can be measured again."""
         trace = self._runs[0].trace if self._runs else None
         if trace is None or not trace.telemetry:
             raise LlamaTelemetryError("there is no finished run yet")
-        trace.measure_overhead()
+        return trace
+
+    def _measure_overhead(self, message: Message) -> None:
+        self._finished().measure_overhead()
         self._push()
         self.send({"type": "overhead", "id": message["id"]})
+
+    def _measure_times(self, message: Message) -> None:
+        trace = self._finished()
+        found = graph_of_prompt(trace)
+        if self._runs[0].trace is trace:  # no other run came meanwhile
+            self._show_times(found)
+        self.send({"type": "times", "id": message["id"]})
+
+    def _show_times(self, times: OperatorGraph | None) -> None:
+        self._times = times
+        with self.hold_sync():
+            self.operation_times = times_facts(times)
+            if self._timed_layers and self.selected_layer not in self._timed_layers:
+                self.selected_layer = None
+
+    @property
+    def _timed_layers(self) -> list[int]:
+        return [own["layer"] for own in self.operation_times.get("layers", ()) if own["layer"] is not None]
+
+    @traitlets.validate("selected_layer")
+    def _valid_layer(self, proposal: Any) -> Any:
+        layer, known = proposal["value"], self._timed_layers
+        if layer is not None and known and layer not in known:
+            raise traitlets.TraitError(f"layer {layer} was not timed: there are {known[0]} to {known[-1]}")
+        return layer
 
     @traitlets.validate("selected_tokens")
     def _valid_tokens(self, proposal: Any) -> Any:
@@ -330,6 +376,30 @@ class TelemetryPanel(TelemetryWidget):
         return frame
 
     @property
+    def layers(self) -> pd.DataFrame:
+        """Milliseconds of each layer, and of what comes before and after all; empty where nothing was timed.
+
+        Returns
+        -------
+        DataFrame
+            ``part``, ``stage`` (``"input"``, ``"layers"``, ``"output"``), ``layer``, ``operations``, ``milliseconds``;
+            and of these ``attention``, ``recurrence``, ``MLP``, ``norm``, ``other``.
+        """
+        return layer_rows(self._times)
+
+    @property
+    def operations(self) -> pd.DataFrame:
+        """Milliseconds of each kind of operation, the costliest first; empty where nothing was timed.
+
+        Returns
+        -------
+        DataFrame
+            ``op`` (ggml's name), ``operations`` (how many), ``milliseconds``, ``share`` of all; and the milliseconds
+            that belong to ``attention``, ``recurrence``, ``MLP``, ``norm``, ``other``.
+        """
+        return operation_rows(self._times)
+
+    @property
     def _traces(self) -> list[Trace | None]:
         return [run.trace for run in self._runs]
 
@@ -346,7 +416,7 @@ class TelemetryPanel(TelemetryWidget):
         return parquet(self.to_pandas(), self._path(path, "parquet"))
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
-        """Everything that is shown, as JSON: of each run its provenance, figures and tokens; and the samples.
+        """Everything that is shown, as JSON: of each run its provenance, figures, tokens; times by operation; samples.
 
         Parameters
         ----------
@@ -365,7 +435,9 @@ class TelemetryPanel(TelemetryWidget):
         ]
         samples = json.loads(self.recorded.to_json(orient="records", date_format="iso", date_unit="ms"))
         source = self._source_facts()
-        text = json.dumps({"runs": runs, "source": source, "samples": samples}, ensure_ascii=False, indent=1)
+        times = self.operation_times or None
+        every = {"runs": runs, "operation_times": times, "source": source, "samples": samples}
+        text = json.dumps(every, ensure_ascii=False, indent=1)
         if path is not None:
             self._path(path, "json").write_text(text, "utf-8")
         return text
@@ -436,7 +508,7 @@ class TelemetryPanel(TelemetryWidget):
         from ..export.page import Part
 
         own = self._state()
-        state = {name: getattr(self, name) for name in ("expanded", "selected_tokens", "span", "theme")}
+        state = {name: getattr(self, name) for name in _PAGE_TRAITS}
         state |= {"facts": {**own["facts"], "live": False}, "words": own["words"]}
         binary = {"series": own["series"], "samples": own["samples"].tobytes()}
         shares = [(run.trace, "self") for run in self._runs[:1] if run.trace is not None]
@@ -450,7 +522,8 @@ class TelemetryPanel(TelemetryWidget):
         if chosen not in THEMES:
             raise LlamaTelemetryError(f"theme {chosen!r} does not exist: choose from {', '.join(THEMES)}")
         own = self._state()
-        return draw(own["facts"], [told.series(trace) for trace in self._traces], own["samples"], chosen)
+        series = [told.series(trace) for trace in self._traces]
+        return draw(own["facts"], series, own["samples"], chosen, self.operation_times, self.selected_layer)
 
     def _static_html(self, why: str) -> str:
         from ..export.telemetry import fallback

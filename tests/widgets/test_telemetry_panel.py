@@ -12,8 +12,9 @@ import pytest
 import traitlets
 
 import llamatelemetry_widget as lt
+from llamatelemetry_widget.engine.operator_kinds import KINDS
 from llamatelemetry_widget.telemetry.samples import Polled, Sample
-from llamatelemetry_widget.widgets.telemetry_facts import Record, memory_places
+from llamatelemetry_widget.widgets.telemetry_facts import Record, memory_places, threads_used
 
 from .conftest import Wire
 
@@ -169,6 +170,124 @@ def test_the_cost_of_capture_is_measured_on_request(made, tiny):
     until(lambda: wire.customs("overhead") or wire.customs("error"))
     assert not wire.customs("error")
     assert panel.facts["runs"][0]["numbers"]["overhead"] == trace.telemetry["overhead"]
+
+
+# ------------------------------------------------------------ layers, operations
+
+
+@pytest.fixture(scope="module")
+def graph(tiny):
+    return tiny.graph(IDS, repeats=1)
+
+
+def test_times_of_layers_and_operations_add_up_to_the_graph_s(made, run, graph):
+    panel = made(run, times=graph)
+    layers, operations = panel.layers, panel.operations
+    assert layers["stage"].tolist() == ["input", *["layers"] * 4, "output"]
+    assert layers["layer"].dropna().tolist() == [0, 1, 2, 3]
+    whole = 1e3 * graph.nodes["seconds"].sum()
+    for table in (layers, operations):
+        assert table["milliseconds"].sum() == pytest.approx(whole)
+        np.testing.assert_allclose(table[list(KINDS)].sum(axis=1), table["milliseconds"])
+    assert operations["milliseconds"].is_monotonic_decreasing and operations["share"].sum() == pytest.approx(1)
+    assert operations["operations"].sum() == graph.nodes["index"].notna().sum() == layers["operations"].sum()
+    told = panel.operation_times
+    assert told["kinds"] == ["attention", "MLP", "norm", "other"] and told["tokens"] == 16
+    assert [bar["layer"] for bar in told["layers"]] == [None, 0, 1, 2, 3, None]
+    assert told["ms"] == pytest.approx(whole) and told["whole_ms"] == 1e3 * graph.info["whole_seconds"]["self"]
+    assert json.loads(panel.to_json())["operation_times"] == told
+
+
+def test_both_stacks_of_an_encoder_decoder_are_there(made, zoo_models):
+    with lt.open_model(zoo_models / "t5.gguf") as model:
+        panel = made(model.generate([5, 6, 7], 2), times=model.graph([5, 6, 7], repeats=1))
+    parts = panel.layers.groupby("part", sort=False)["stage"].agg(list)
+    assert parts.index.tolist() == ["encoder", "decoder"] and all(
+        {"input", "layers", "output"} == set(p) for p in parts
+    )
+
+
+def test_without_times_there_are_empty_tables_and_a_graph_that_was_not_timed_is_none(made, run, tiny):
+    for panel in (made(run), made(run, times=tiny.graph(IDS, repeats=0))):
+        assert panel.operation_times == {} and json.loads(panel.to_json())["operation_times"] is None
+    assert made(run).layers.empty and "milliseconds" in made(run).operations
+    with pytest.raises(lt.LlamaTelemetryError, match="times are of a run"):
+        lt.TelemetryPanel(Counter(), times=tiny.graph(IDS, repeats=0))
+
+
+def test_times_are_measured_on_request_of_the_prompt_alone(made, tiny):
+    panel = made(tiny.generate(IDS, 3).result())
+    wire = Wire(panel)
+    wire.say(type="times", id="a-1")
+    until(lambda: wire.customs("times") or wire.customs("error"))
+    assert not wire.customs("error")
+    assert panel.operation_times["tokens"] == 16 and panel.operation_times["repeats"] == 3
+
+
+def test_a_run_without_a_model_says_why_it_cannot_be_timed(made, run, tmp_path):
+    run.save(tmp_path / "t.safetensors")
+    wire = Wire(made(lt.load_trace(tmp_path / "t.safetensors")))
+    wire.say(type="times", id="a-1")
+    until(lambda: wire.customs("error"))
+    assert "keep the model open" in wire.customs("error")[0][0]["message"]
+
+
+def test_the_next_run_of_a_model_drops_what_was_measured_and_keeps_what_was_given(made, tiny, graph):
+    own, given = made(tiny), made(tiny, times=graph)
+    own._show_times(graph)
+    tiny.generate(IDS[:6], 2).result()
+    until(lambda: own.facts["runs"][0]["phase"] == "done")
+    assert own.operation_times == {} and given.operation_times["tokens"] == 16
+
+
+def test_a_layer_is_shared_and_one_that_was_not_timed_is_refused(made, tiny, graph):
+    trace = tiny.generate(IDS, 2).result()
+    panel, grid = made(trace, times=graph), lt.AttentionGrid(trace)
+    link = lt.link(panel, grid)
+    panel.selected_layer = 2
+    assert grid.selected_layer == 2
+    grid.select(1, 0)
+    assert panel.selected_layer == 1
+    link.unlink()
+    grid.close()
+    with pytest.raises(traitlets.TraitError, match="layer 4 was not timed: there are 0 to 3"):
+        panel.selected_layer = 4
+    panel.selected_layer = 3
+    assert "op by op" in panel.to_svg() and "MUL_MAT × " in panel.to_svg(theme="dark")
+    assert "measured op by op" not in made(trace).to_svg()
+
+
+# ------------------------------------------------------------------- CPU threads
+
+
+def tokens_of(trace, seconds, cpu):
+    """The same run, as if its tokens had taken so long."""
+    (token, *_) = trace._generated
+    return [replace(token, seconds=s, cpu_seconds=c) for s, c in zip(seconds, cpu, strict=True)]
+
+
+def test_threads_are_told_over_a_window_and_never_as_more_than_there_are(made, tiny):
+    trace = tiny.generate(IDS, 2).result()
+    trace.info["n_threads"] = 2
+    # Both threads always busy; the second one's time is counted at ticks of 10 ms, as kernels do.
+    ends = np.arange(101) * 0.007
+    counted = ends + np.floor(ends / 0.01) * 0.01
+    trace._generated[:] = tokens_of(trace, np.diff(ends), np.diff(counted))
+    assert (np.diff(counted) / np.diff(ends)).max() > 2.2
+    threads = np.frombuffer(made(trace).series[0], np.float32).reshape(3, -1)[1]
+    np.testing.assert_allclose(threads, 2)
+    trace._generated[50:] = [replace(token, cpu_seconds=0.007) for token in trace._generated[50:]]
+    threads = np.frombuffer(made(trace).series[0], np.float32).reshape(3, -1)[1]
+    assert threads[0] == 2 and threads[-1] == 1 and (np.diff(threads) <= 0).all()
+
+
+def test_a_time_that_is_too_short_tells_no_threads(made, tiny):
+    trace = tiny.generate(IDS, 2).result()
+    trace._generated[:] = tokens_of(trace, [0.1, 0.1], [0.1, 0.1])
+    assert np.isnan(np.frombuffer(made(trace).series[0], np.float32).reshape(3, -1)[1]).all()
+    assert threads_used(2.4, 0.09, 2) is None and threads_used(None, 1.0, 2) is None
+    assert threads_used(1.6, 0.12, 2) == 1.5 and threads_used(2.04, 0.3, 2) == 2
+    assert threads_used(2.4, 1.0, 2) == pytest.approx(2.4)  # other threads of the engine: not hidden
 
 
 # ---------------------------------------------------------------------- a source
