@@ -6,12 +6,11 @@ on any array library, one block of rows after the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .arrays import Array, host, namespace
 from .reduce_numpy import reduce_numpy
@@ -93,28 +92,44 @@ def reduce_any(s: Scoring, facts: RowFacts, side: int, extent: int | None = None
 def _reduce_group(s: Scoring, facts: RowFacts, side: int, extent: int | None, head: int) -> tuple[Array, Array, Array]:
     """Heads that share their keys: sums (heads, statistics), and two thumbnails (heads, side_rows, side_keys)."""
     xp = namespace(s.q)
-    row_edges = edges_within(s.rows, side, extent).tolist()
+    row_edges, key_edges = edges_within(s.rows, side, extent), edges_within(s.keys, side, extent)
     sums = xp.zeros((s.group, len(STATISTICS)), dtype=xp.float32)
-    greatest, mean = [], []
-    for a, b in pairwise(row_edges):
-        top, total = xp.zeros((s.group, s.keys), dtype=xp.float32), xp.zeros((s.group, s.keys), dtype=xp.float32)
-        for rows in _blocks(a, b, max(1, _CELLS // (s.group * s.keys))):
-            p = replay_heads(s, head, head + s.group, rows)
-            sums = sums + _sums(p, rows, facts, xp)
-            top, total = xp.maximum(top, xp.max(p, axis=1)), total + xp.sum(p, axis=1)
-        greatest.append(top)
-        mean.append(total / (b - a))
-    keys = edges_within(s.keys, side, extent).tolist()
-    return sums, _pool_keys(xp.stack(greatest, axis=1), keys, xp.max), _pool_keys(xp.stack(mean, axis=1), keys, xp.mean)
+    greatest, total = [], []
+    size = max(1, _CELLS // (s.group * s.keys))  # few large blocks: a GPU takes its time to begin with each
+    for a in range(0, s.rows, size):
+        rows = slice(a, min(s.rows, a + size))
+        p = replay_heads(s, head, head + s.group, rows)
+        sums = sums + _sums(p, rows, facts, xp)
+        cells, real = _cells(p, key_edges, 2)
+        greatest.append(xp.max(cells, axis=3))
+        total.append(_sum(cells, real, 3))
+    areas = xp.asarray(np.outer(np.diff(row_edges), np.diff(key_edges)), dtype=xp.float32)
+    top, _ = _cells(xp.concat(greatest, axis=1), row_edges, 1)
+    cells, real = _cells(xp.concat(total, axis=1), row_edges, 1)
+    return sums, xp.max(top, axis=2), _sum(cells, real, 2) / areas[None, ...]
 
 
-def _blocks(start: int, stop: int, size: int) -> list[slice]:
-    return [slice(a, min(stop, a + size)) for a in range(start, stop, size)]
+def _cells(x: Array, edges: NDArray[np.int64], axis: int) -> tuple[Array, NDArray[np.bool_]]:
+    """`x` with two axes instead of one: cells of a thumbnail, and what lies in each; the last again where one has less.
+
+    The second result, bool (cells, widest), is False for what stands there again.
+    """
+    xp = namespace(x)
+    sizes = np.diff(edges)[:, None]
+    within = np.arange(sizes.max())[None, :]
+    if (sizes != sizes[0]).any():
+        x = xp.take(x, xp.asarray((edges[:-1, None] + np.minimum(within, sizes - 1)).ravel()), axis=axis)
+    shape = (*x.shape[:axis], len(sizes), within.size, *x.shape[axis + 1 :])
+    return xp.reshape(x, shape), within < sizes
 
 
-def _pool_keys(x: Array, key_edges: list[int], how: Callable[..., Array]) -> Array:
-    """(heads, side_rows, keys) to (heads, side_rows, side_keys)."""
-    return namespace(x).stack([how(x[..., a:b], axis=-1) for a, b in pairwise(key_edges)], axis=-1)
+def _sum(cells: Array, real: NDArray[np.bool_], axis: int) -> Array:
+    """Sums over what lies in each cell, along `axis`."""
+    xp = namespace(cells)
+    if not real.all():
+        shape = (*real.shape, *(1,) * (len(cells.shape) - axis - 1))
+        cells = xp.where(xp.asarray(real.reshape(shape)), cells, xp.asarray(0.0, dtype=xp.float32))
+    return xp.sum(cells, axis=axis)
 
 
 def _sums(p: Array, rows: slice, facts: RowFacts, xp: Any) -> Array:
@@ -144,11 +159,12 @@ def _of_positions(p: Array, mass: Array, rows: Any, facts: RowFacts, xp: Any) ->
     assert facts.positions is not None and facts.repeats is not None
     own = xp.asarray(facts.positions[rows])[:, None]
     key = xp.arange(p.shape[2], dtype=own.dtype)[None, :]
-    earlier = facts.repeats.matrix(rows)
+    ids = xp.asarray(facts.repeats.ids)
+    earlier = (xp.take(ids, own[:, 0], axis=0)[:, None] == ids[None, :]) & (key < own)
 
     def weight(where: Array) -> Array:
         return xp.sum(
-            xp.where(xp.asarray(where), p[..., p.shape[2] - where.shape[1] :], xp.asarray(0.0, dtype=xp.float32)),
+            xp.where(where, p[..., p.shape[2] - where.shape[1] :], xp.asarray(0.0, dtype=xp.float32)),
             axis=-1,
         )
 

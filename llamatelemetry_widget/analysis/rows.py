@@ -31,11 +31,14 @@ class Repeats:
         Keys sorted by token, then by position.
     start, count : int64 (rows,)
         The earlier occurrences of a row's token are `order[start : start + count]`.
+    ids : int64 (keys,)
+        The tokens themselves.
     """
 
     order: Ints
     start: Ints
     count: Ints
+    ids: Ints
 
     def pairs(self, rows: slice) -> tuple[Ints, Ints]:
         """Row (counted from the slice's first) and key of every earlier occurrence in some rows."""
@@ -44,13 +47,6 @@ class Repeats:
         within = np.arange(int(count.sum())) - np.repeat(before, count)
         keys = self.order[np.repeat(self.start[rows], count) + within]
         return np.repeat(np.arange(count.size), count), keys
-
-    def matrix(self, rows: Ints) -> NDArray[np.bool_]:
-        """bool (rows, keys): the same cells of some rows."""
-        cells = np.zeros((rows.size, self.order.size), np.bool_)
-        for i, row in enumerate(rows):
-            cells[i, self.order[self.start[row] : self.start[row] + self.count[row]]] = True
-        return cells
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +142,7 @@ def _repeats(ids: NDArray[Any], positions: Ints, counted: NDArray[np.bool_]) -> 
     place = np.empty(ids.size, np.int64)
     place[order] = np.arange(ids.size)
     start = start_of_class[positions]
-    return Repeats(order, start, np.where(counted, place[positions] - start, 0))
+    return Repeats(order, start, np.where(counted, place[positions] - start, 0), ids.astype(np.int64))
 
 
 def _int64(x: Array) -> Ints:
