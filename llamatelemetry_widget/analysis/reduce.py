@@ -83,22 +83,28 @@ def reduce(s: Scoring, token_ids: Array | None, side: int = 64, threads: int = 1
 def reduce_any(s: Scoring, facts: RowFacts, side: int, extent: int | None = None) -> Reduced:
     """What `reduce` does where the arrays are not NumPy's (it would do it with those, too)."""
     xp = namespace(s.q)
-    parts = [_reduce_group(s, facts, side, extent, head) for head in range(0, s.heads, s.group)]
+    at_once = s.group * max(1, _CELLS // (s.group * s.rows * s.keys))  # all that share their keys, and more if they fit
+    chunks = [slice(a, min(s.heads, a + at_once)) for a in range(0, s.heads, at_once)]
+    parts = [_reduce_heads(s, facts, side, extent, heads) for heads in chunks]
     sums, greatest, mean = (xp.concat(x) for x in zip(*parts, strict=True))
     means = sums / xp.asarray(facts.divisors(), dtype=xp.float32)
     return Reduced({name: means[:, i] for i, name in enumerate(STATISTICS)}, encode(greatest), encode(mean))
 
 
-def _reduce_group(s: Scoring, facts: RowFacts, side: int, extent: int | None, head: int) -> tuple[Array, Array, Array]:
-    """Heads that share their keys: sums (heads, statistics), and two thumbnails (heads, side_rows, side_keys)."""
+def _reduce_heads(
+    s: Scoring, facts: RowFacts, side: int, extent: int | None, heads: slice
+) -> tuple[Array, Array, Array]:
+    """Heads of whole groups: sums (heads, statistics), and two thumbnails (heads, side_rows, side_keys)."""
     xp = namespace(s.q)
     row_edges, key_edges = edges_within(s.rows, side, extent), edges_within(s.keys, side, extent)
-    sums = xp.zeros((s.group, len(STATISTICS)), dtype=xp.float32)
+    count = heads.stop - heads.start
+    sums = xp.zeros((count, len(STATISTICS)), dtype=xp.float32)
     greatest, total = [], []
-    size = max(1, _CELLS // (s.group * s.keys))  # few large blocks: a GPU takes its time to begin with each
+    size = max(1, _CELLS // (count * s.keys))  # few large blocks: a GPU takes its time to begin with each
     for a in range(0, s.rows, size):
         rows = slice(a, min(s.rows, a + size))
-        p = replay_heads(s, head, head + s.group, rows)
+        groups = range(heads.start, heads.stop, s.group)
+        p = xp.concat([replay_heads(s, head, head + s.group, rows) for head in groups])
         sums = sums + _sums(p, rows, facts, xp)
         cells, real = _cells(p, key_edges, 2)
         greatest.append(xp.max(cells, axis=3))
