@@ -1,12 +1,21 @@
 // TelemetryPanel: figures as text, what is drawn, the widget as a notebook runs it. The values are of no run: they test the view.
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { Scale } from "../src/telemetry_panel/chart";
-import { type Facts, PanelData, quantile, type Run, topOf } from "../src/telemetry_panel/data";
+import {
+  type Facts,
+  type OperationTimes,
+  PanelData,
+  quantile,
+  type Run,
+  topOf,
+} from "../src/telemetry_panel/data";
+import { barName, layersPlot, operationLine } from "../src/telemetry_panel/layers";
 import widget from "../src/telemetry_panel/widget";
 import {
   amountOf,
   duration,
   figures,
+  operationWords,
   overheadWords,
   runCells,
   sourceCells,
@@ -75,6 +84,25 @@ const samples = new DataView(
   new Float64Array([100, 101, 50, 60, 1, 2, 4, 4, 30, 40, Number.NaN, Number.NaN]).buffer,
 );
 
+const times: OperationTimes = {
+  kinds: ["attention", "MLP", "other"],
+  layers: [
+    { part: "self", stage: "input", layer: null, ms: [0, 0, 1] },
+    { part: "self", stage: "layers", layer: 0, ms: [4, 10, 1] },
+    { part: "self", stage: "layers", layer: 1, ms: [5, 10, 1] },
+    { part: "self", stage: "output", layer: null, ms: [0, 0, 8] },
+  ],
+  operations: [
+    { op: "MUL_MAT", count: 12, ms: [8, 20, 8] },
+    { op: "<b>ADD", count: 3, ms: [1, 0, 3] },
+  ],
+  ms: 40,
+  whole_ms: 32,
+  tokens: 16,
+  repeats: 3,
+  provenance: "read from the running graph",
+};
+
 beforeEach(() => {
   vi.useFakeTimers();
   page.width = 1084;
@@ -129,6 +157,28 @@ describe("data and words", () => {
   });
 });
 
+describe("layers and operations", () => {
+  test("bars are sums of their parts, named, and the chosen layer is ringed in every stack", () => {
+    const plot = layersPlot(times, 1, (token) => token);
+    expect([...(plot.values as number[])]).toEqual([1, 15, 16, 8]);
+    expect(plot.stack!.map((part) => part.colour)).toEqual(["--lt-attn", "--lt-mlp", "--lt-line2"]);
+    expect(plot.ringed).toEqual([2]);
+    expect(plot.ends).toEqual(["embedding", "output"]);
+    expect([0, 1, 3].map(plot.names!)).toEqual(["", "L0", ""]);
+    expect(barName({ ...times.layers[1]!, part: "decoder" })).toBe("decoder L0");
+    const two = { ...times, layers: [...times.layers, { ...times.layers[2]!, part: "decoder" }] };
+    expect(layersPlot(two, 1, String).ringed).toEqual([2, 4]);
+  });
+
+  test("both times are said, and that stops cost where they did", () => {
+    expect(operationWords(times)).toBe(
+      "measured op by op, slower than a plain run: 40\u202fms, without stops 32\u202fms \u00b7 prompt of 16 tokens \u00b7 median of 3",
+    );
+    expect(operationWords({ ...times, whole_ms: 41 })).toContain("measured op by op: 40");
+    expect(operationLine(times)).toBe("MUL_MAT 90\u202f% \u00b7 <b>ADD 10\u202f%");
+  });
+});
+
 describe("widget", () => {
   function open(state: Record<string, unknown> = {}) {
     const model = new FakeModel({
@@ -136,7 +186,9 @@ describe("widget", () => {
       words: [words],
       series: [three],
       samples: new DataView(new ArrayBuffer(0)),
+      operation_times: {},
       expanded: false,
+      selected_layer: null,
       selected_tokens: [],
       span: [],
       ...state,
@@ -271,6 +323,45 @@ describe("widget", () => {
     model.receive({ type: "error", id: asked.id, message: "the model is gone" });
     await vi.advanceTimersByTimeAsync(50);
     expect(find(".lt-tp-costs").textContent).toContain("the model is gone");
+    close();
+  });
+
+  test("layers and operations are measured on request and then drawn", async () => {
+    const { model, find, el, close } = open({ expanded: true });
+    expect(find(".lt-tp-layers").hidden).toBe(true);
+    const button = [...el.querySelectorAll("button")].find((b) => b.textContent?.includes("layers and"))!;
+    button.click();
+    const asked = model.sent.find((m) => m.type === "times")!;
+    model.set("operation_times", times);
+    model.receive({ type: "times", id: asked.id });
+    await vi.advanceTimersByTimeAsync(50);
+    expect(find(".lt-tp-layers").hidden).toBe(false);
+    expect(find(".lt-tp-layers h3").textContent).toContain("measured op by op");
+    const lines = [...el.querySelectorAll(".lt-tp-op")].map((line) => line.textContent);
+    expect(lines).toEqual([
+      "MUL_MAT\u00d7\u202f1290\u202f%36\u202fms",
+      "<b>ADD\u00d7\u202f310\u202f%4\u202fms",
+    ]);
+    expect([...el.querySelectorAll(".lt-tp-kinds span")].map((s) => s.textContent)).toEqual(times.kinds);
+    expect(el.contains(button)).toBe(false);
+    close();
+  });
+
+  test("a layer is chosen by keys, said, and freed by Esc; what is no layer is not chosen", () => {
+    const { model, find, close } = open({ expanded: true, operation_times: times });
+    const area = find(".lt-tp-layers .lt-tp-area");
+    const press = (key: string) =>
+      area.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }));
+    expect(area.getAttribute("aria-label")).toBe("Layers: arrows move, Enter chooses a layer");
+    press("Enter");
+    expect(model.state.selected_layer).toBe(null);
+    press("ArrowRight");
+    expect(area.getAttribute("aria-valuetext")).toContain("L0 time 15\u202fms, 38\u202f% of all");
+    press("Enter");
+    expect(model.state.selected_layer).toBe(0);
+    press("Escape");
+    press("Escape");
+    expect(model.state.selected_layer).toBe(null);
     close();
   });
 

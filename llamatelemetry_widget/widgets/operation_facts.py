@@ -66,7 +66,7 @@ def operation_rows(graph: OperatorGraph | None) -> pd.DataFrame:
         ``op`` (ggml's name), ``operations`` (how many), ``milliseconds``, ``share`` of all, and the milliseconds of
         each kind of block that they belong to.
     """
-    table = _summed(graph, ["op"]).sort_values("milliseconds", ascending=False, ignore_index=True)
+    table: pd.DataFrame = _summed(graph, ["op"]).sort_values("milliseconds", ascending=False, ignore_index=True)
     table["share"] = table["milliseconds"] / table["milliseconds"].sum()
     kept: pd.DataFrame = table[["op", "operations", "milliseconds", "share", *KINDS]]
     return kept

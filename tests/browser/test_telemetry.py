@@ -17,7 +17,8 @@ class Panel(Grid):
         super().__init__(page, root)
         self.line = root.locator(".lt-tp-line")
         self.body = root.locator(".lt-tp-body")
-        self.areas = root.locator(".lt-tp-area")
+        self.areas = root.locator(".lt-tp-charts .lt-tp-area")
+        self.layers = root.locator(".lt-tp-layers .lt-tp-area")
         self.sentence = root.locator(".lt-tp-sentence")
         self.tip = page.locator(".lt-tp-tip:visible")
 
@@ -43,6 +44,7 @@ def opened(lab, module_context, record, zoo_models):
 @pytest.fixture
 def panel(opened) -> Panel:
     opened.kernel.run("panel.selected_tokens, panel.span, panel.expanded, panel.theme = [], [], False, 'auto'")
+    opened.kernel.run("panel.selected_layer = None")
     opened.page.set_viewport_size(WIDE)
     opened.page.mouse.move(2, 2)
     root = opened.page.locator(".jp-Notebook .lt-tp")
@@ -84,8 +86,8 @@ def test_tooltips_go_in_step_and_a_drag_looks_closer(opened, panel):
     panel.line.click()
     panel.page.mouse.move(*panel.bar(3))
     expect(panel.tip).to_contain_text("token 4")
-    places = [column.bounding_box()["x"] for column in panel.root.locator(".lt-tp-column").all()]
-    assert len(places) == 2 and places[0] == places[1]
+    places = [column.bounding_box()["x"] for column in panel.root.locator(".lt-tp-column:visible").all()]
+    assert len(places) == panel.areas.count() and len(set(places)) == 1
     panel.page.mouse.down()
     panel.page.mouse.move(*panel.bar(10), steps=4)
     panel.page.mouse.up()
@@ -97,10 +99,26 @@ def test_tooltips_go_in_step_and_a_drag_looks_closer(opened, panel):
 
 def test_the_cost_of_capture_is_measured_by_a_click(opened, panel):
     panel.line.click()
-    panel.root.get_by_role("button", name="Measure").click()
+    panel.root.get_by_role("button", name="Measure", exact=True).click()
     expect(panel.root.locator(".lt-tp-costs")).to_contain_text("medians of 3", timeout=60_000)
     assert opened.kernel.value("trace.telemetry['overhead']['decode_ratio']") > 0
     expect(panel.root.locator(".lt-tp-gpu")).to_contain_text("GPU")
+
+
+def test_layers_and_operations_are_measured_by_a_click_and_a_layer_is_chosen_everywhere(opened, panel):
+    panel.line.click()
+    panel.root.get_by_role("button", name="Measure layers and operations").click()
+    expect(panel.root.locator(".lt-tp-layers h3").first).to_contain_text("measured op by op", timeout=60_000)
+    table = opened.kernel.value("panel.operations['op'].tolist()[:8]")
+    assert panel.root.locator(".lt-tp-op bdi").all_inner_texts() == table
+    panel.layers.scroll_into_view_if_needed()
+    box = panel.layers.locator("canvas").bounding_box()
+    middle = box["x"] + 40 + (box["width"] - 40) * 2.5 / 6  # embedding, L0, L1: the llama has four layers
+    panel.page.mouse.click(middle, box["y"] + 78)
+    opened.becomes("[panel.selected_layer, grid.selected_layer]", [1, 1])
+    panel.layers.press("Escape")
+    panel.layers.press("Escape")
+    opened.becomes("grid.selected_layer", None)
 
 
 def test_a_panel_that_nobody_sees_is_told_nothing_until_it_is_seen(opened, panel):
@@ -121,8 +139,10 @@ def test_a_panel_that_nobody_sees_is_told_nothing_until_it_is_seen(opened, panel
 @pytest.mark.parametrize("width", [1100, 600])
 def test_it_fits_and_is_pictured(opened, panel, pictures, theme, width):
     opened.kernel.run(f"panel.theme = {theme!r}; panel.expanded = True; panel.selected_tokens = [30]")
+    opened.kernel.run("panel._show_times(model.graph(list(range(5, 29)))); panel.selected_layer = 2")
     opened.page.set_viewport_size({"width": width, "height": WIDE["height"]})
     expect(panel.sentence).to_contain_text("token 7: ")
+    expect(panel.layers).to_be_visible()
     panel.settled()
     assert panel.root.evaluate(FITS) == ""
     panel.root.screenshot(path=pictures / f"telemetry-{theme}-{width}.png")

@@ -22,6 +22,14 @@ export interface Plot {
   /** The axis reaches at least so far, e.g. to the threads there are. */
   readonly atLeast: number;
   readonly ticks: (value: number) => string;
+  /** What each bar is made of, from the foot up; `values` are their sums. */
+  readonly stack?: readonly { readonly values: ArrayLike<number>; readonly colour: string }[];
+  /** Bars with a ring around them. */
+  readonly ringed?: readonly number[];
+  /** Names of bars, where there is room for them; empty = none. */
+  readonly names?: (at: number) => string;
+  /** What Enter chooses; empty = nothing. */
+  readonly chooses: string;
   readonly ends: readonly [string, string];
 }
 
@@ -98,7 +106,8 @@ export function paint(
     pen.fillStyle = css(theme.ink3);
     pen.fillText(plot.ticks(share * top), LEFT - 7, y(share * top) + 0.5);
   }
-  if (plot.bars) paintBars(pen, plot, inside, scale, marks, theme, y, ABOVE + high);
+  if (plot.stack) paintStacks(pen, plot, scale, theme, y);
+  else if (plot.bars) paintBars(pen, plot, inside, scale, marks, theme, y, ABOVE + high);
   else paintLine(pen, plot, inside, scale, theme, y);
   pen.font = `11px ${theme.sans}`;
   pen.textBaseline = "alphabetic";
@@ -107,7 +116,65 @@ export function paint(
   pen.fillText(plot.ends[0], LEFT, height - 4);
   pen.textAlign = "right";
   pen.fillText(plot.ends[1], scale.width, height - 4);
+  if (plot.names) paintNames(pen, plot, plot.names, scale, theme, height - 4);
   return height;
+}
+
+/** Bars of parts; their gaps are those of all bars. */
+function paintStacks(
+  pen: CanvasRenderingContext2D,
+  plot: Plot,
+  scale: Scale,
+  theme: Theme,
+  y: (value: number) => number,
+): void {
+  const step = (scale.width - LEFT) / Math.max(scale.to - scale.from, 1e-9);
+  const gap = step >= 4 ? Math.min(3, step * 0.18) : 0;
+  const wide = Math.max(1, step - gap);
+  for (let i = 0; i < plot.xs.length; i++) {
+    const x = scale.x(plot.xs[i]!) + gap / 2;
+    let sum = 0;
+    for (const part of plot.stack!) {
+      const value = part.values[i]!;
+      pen.fillStyle = part.colour;
+      pen.fillRect(x, y(sum + value), wide, y(sum) - y(sum + value));
+      sum += value;
+    }
+    if (!plot.ringed?.includes(i)) continue;
+    pen.strokeStyle = css(theme.accent);
+    pen.lineWidth = 2;
+    pen.strokeRect(x - 1, y(sum) - 1, wide + 2, y(0) - y(sum) + 2);
+  }
+}
+
+/** Names under bars, where they neither touch each other nor the two ends; those of ringed bars always. */
+function paintNames(
+  pen: CanvasRenderingContext2D,
+  plot: Plot,
+  names: (at: number) => string,
+  scale: Scale,
+  theme: Theme,
+  baseline: number,
+): void {
+  pen.textAlign = "center";
+  const room = [pen.measureText(plot.ends[0]).width, pen.measureText(plot.ends[1]).width];
+  const taken: [number, number][] = [
+    [LEFT, LEFT + room[0]! + 8],
+    [scale.width - room[1]! - 8, scale.width],
+  ];
+  const ringed = plot.ringed ?? [];
+  const all = Array.from(plot.xs, (_, i) => i);
+  const step = [1, 2, 5, 10, 20].find((k) => (k * (scale.width - LEFT)) / plot.xs.length >= 32) ?? 50;
+  const regular = all.filter((i) => i % step === 1 % step && !ringed.includes(i));
+  for (const i of [...ringed, ...regular]) {
+    const text = names(i);
+    const x = (scale.x(plot.xs[i]!) + scale.x(plot.xs[i]! + 1)) / 2;
+    const half = pen.measureText(text).width / 2 + 4;
+    if (!text || taken.some(([a, b]) => x + half > a && x - half < b)) continue;
+    taken.push([x - half, x + half]);
+    pen.fillStyle = css(ringed.includes(i) ? theme.accent : theme.ink3);
+    pen.fillText(text, x, baseline);
+  }
 }
 
 function paintBars(

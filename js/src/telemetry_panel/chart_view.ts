@@ -80,9 +80,7 @@ export class ChartView {
     this.canvas.setAttribute("aria-label", `${heading[0]}: ${heading[1]}`);
     const n = plot.xs.length;
     this.cursor = Math.min(this.cursor, Math.max(0, n - 1));
-    const name = plot.bars
-      ? `${heading[0]}: arrows move, Enter chooses a token`
-      : `${heading[0]}: arrows move`;
+    const name = `${heading[0]}: arrows move${plot.chooses ? `, Enter chooses ${plot.chooses}` : ""}`;
     setProps(this.area, {
       "aria-label": name,
       "aria-valuemin": 1,

@@ -76,6 +76,29 @@ export interface Facts {
   readonly no_gpu: string | null;
 }
 
+/** Milliseconds of a prompt's operations, run one by one. Each `ms` has one value for each of `kinds`. */
+export interface OperationTimes {
+  readonly kinds: readonly string[];
+  readonly layers: readonly {
+    readonly part: string;
+    readonly stage: "input" | "layers" | "output";
+    readonly layer: number | null;
+    readonly ms: readonly number[];
+  }[];
+  /** The costliest first. */
+  readonly operations: readonly {
+    readonly op: string;
+    readonly count: number;
+    readonly ms: readonly number[];
+  }[];
+  readonly ms: number;
+  /** The same prompt without stops. */
+  readonly whole_ms: number;
+  readonly tokens: number;
+  readonly repeats: number;
+  readonly provenance: string;
+}
+
 /** Rows of a run's series. */
 const ROWS = 3;
 
@@ -108,13 +131,17 @@ export class PanelData {
   /** Seconds since 1970, and one array for each of `facts.figures`. */
   readonly times: Float64Array;
   readonly values: readonly Float64Array[];
+  /** Null where nothing was timed. */
+  readonly operations: OperationTimes | null;
 
   constructor(
     readonly facts: Facts,
     words: readonly (readonly string[])[],
     series: readonly DataView[],
     samples: DataView | undefined,
+    times: Partial<OperationTimes> = {},
   ) {
+    this.operations = times.layers ? (times as OperationTimes) : null;
     this.runs = facts.runs.map((_, at) => new Tokens(words[at] ?? [], series[at]));
     const rows = facts.figures.length + 1;
     const bytes = samples?.buffer.slice(samples.byteOffset, samples.byteOffset + samples.byteLength);

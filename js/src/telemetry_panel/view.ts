@@ -10,8 +10,9 @@ import { shade } from "../token_explorer/written";
 import type { Marks } from "./chart";
 import { sparkline } from "./chart";
 import { ChartView, type Hears } from "./chart_view";
-import { type PanelData, quantile, type Run } from "./data";
+import { type PanelData, quantile } from "./data";
 import { gpuRows } from "./gpu";
+import { barLines, barName, layersPlot, legend, operationLine, operationRows } from "./layers";
 import { memoryBars } from "./memory";
 import style from "./style.css";
 import {
@@ -19,6 +20,7 @@ import {
   type Cell,
   clock,
   figures,
+  operationWords,
   overheadWords,
   runCells,
   sourceCells,
@@ -29,6 +31,7 @@ import {
 
 export interface State {
   readonly expanded: boolean;
+  readonly selected_layer: number | null;
   readonly selected_tokens: readonly number[];
   readonly span: readonly number[];
   readonly theme: ThemeChoice;
@@ -39,9 +42,11 @@ export interface Source {
   change(patch: Partial<State>): void;
   /** Whether this view can be seen: nothing is read or drawn for one that cannot. */
   watch(on: boolean): void;
-  /** The same prompt with capture and without. */
-  overhead(): Promise<void>;
+  /** The same prompt with capture and without; or its operations one by one. */
+  measure(what: Measured): Promise<void>;
 }
+
+type Measured = "overhead" | "times";
 
 const NARROW = 600;
 const WIDE = 900;
@@ -49,7 +54,7 @@ const WIDE = 900;
 const SPARKED = 720;
 const FEW = 480;
 const LEAST = 330;
-const HIGH = { token: 84, threads: 44, source: 52 };
+const HIGH = { token: 84, threads: 44, source: 52, layers: 72 };
 const SPARK = { width: 112, height: 22 };
 /** Figures of a server that have a chart; the others are facts of these. */
 const CHARTED = ["decode_tps", "prefill_tps", "requests_running", "slots_busy", "context_used"];
@@ -77,7 +82,13 @@ export class TelemetryPanelView implements Hears {
   private readonly ramp = h("div", { class: "lt-ramp" });
   private readonly memory = h("div", { class: "lt-tp-memory" });
   private readonly costs = h("div", { class: "lt-tp-costs" });
-  private readonly measure = h("button", { type: "button", class: "lt-button" }, "Measure");
+  private readonly measures: Record<Measured, HTMLButtonElement> = {
+    overhead: h("button", { type: "button", class: "lt-button" }),
+    times: h("button", { type: "button", class: "lt-button" }),
+  };
+  private readonly layers = h("div", { class: "lt-tp-layers" });
+  private readonly operations = h("div", {});
+  private readonly layersChart: ChartView;
   private readonly gpu = h("div", { class: "lt-tp-gpu" });
   private readonly body: HTMLElement;
   private readonly shown = new Map<string, ChartView>();
@@ -88,8 +99,8 @@ export class TelemetryPanelView implements Hears {
   private live = true;
   private seen = true;
   private late = false;
-  private working = false;
-  private problem = "";
+  private working: Measured | null = null;
+  private readonly problems: Partial<Record<Measured, string>> = {};
   private brush: readonly [number, number] | null = null;
 
   constructor(
@@ -121,6 +132,7 @@ export class TelemetryPanelView implements Hears {
       this.charts,
       this.legend,
       this.sentence,
+      this.layers,
       this.memory,
       this.costs,
       this.gpu,
@@ -136,7 +148,20 @@ export class TelemetryPanelView implements Hears {
     );
     cleanup.on(this.line, "click", () => this.change({ expanded: !this.state.expanded }));
     cleanup.on(this.provenance, "click", () => void this.copyDetails());
-    cleanup.on(this.measure, "click", () => this.measureOverhead());
+    for (const what of ["overhead", "times"] as const)
+      cleanup.on(this.measures[what], "click", () => this.measure(what));
+    this.layersChart = new ChartView(
+      {
+        hover: (at) => this.layersChart.point(at, true),
+        explain: (at) => this.explainLayer(at),
+        say: (at) => words(this.explainLayer(at)),
+        choose: (at) => this.chooseLayer(at),
+        brushing: () => undefined,
+        narrow: () => undefined,
+        widen: () => undefined,
+      },
+      cleanup,
+    );
     cleanup.on<KeyboardEvent>(root, "keydown", (e) => this.key(e));
     this.frame = new Frame(cleanup, () => this.render());
     this.theme = applyTheme(root, state.theme);
@@ -255,15 +280,14 @@ export class TelemetryPanelView implements Hears {
       if (place >= run.count) return;
       lines.push([`token ${place + 1}${name}`, run.words[place] ?? ""]);
       lines.push(["time", time(run.ms[place])]);
-      lines.push(["CPU threads", figures(run.threads[place], 2)]);
+      lines.push(["CPU threads around it", figures(run.threads[place], 2)]);
       lines.push(["probability", probability(2 ** -run.bits[place]!)]);
     });
     return tip("", lines);
   }
 
   say(place: number): string {
-    const words = this.explain(place).map((n) => n.textContent ?? "");
-    return words.join(" ").trim();
+    return words(this.explain(place));
   }
 
   choose(place: number): void {
@@ -290,29 +314,44 @@ export class TelemetryPanelView implements Hears {
     if (this.state.span.length > 0) this.change({ span: [] });
   }
 
-  private measureOverhead(): void {
+  private explainLayer(at: number): Node[] {
+    const times = this.data.operations;
+    return times ? tip(barName(times.layers[at]!), barLines(times, at)) : [];
+  }
+
+  private chooseLayer(at: number): void {
+    const layer = this.data.operations?.layers[at]?.layer ?? null;
+    if (layer === null) return;
+    const again = this.state.selected_layer === layer;
+    this.change({ selected_layer: again ? null : layer });
+    if (!again) this.announcer.say(words(this.explainLayer(at)));
+  }
+
+  private measure(what: Measured): void {
     if (this.working || !this.live) return;
-    this.working = true;
-    this.problem = "";
+    this.working = what;
+    delete this.problems[what];
     this.frame.ask();
-    const settle = (problem: string) => {
-      this.working = false;
-      this.problem = problem;
+    const settle = () => {
+      this.working = null;
       this.frame.ask();
     };
-    this.source.overhead().then(
-      () => settle(""),
-      (e: unknown) => settle(e instanceof Error ? e.message : String(e)),
-    );
+    this.source.measure(what).then(settle, (e: unknown) => {
+      this.problems[what] = e instanceof Error ? e.message : String(e);
+      settle();
+    });
   }
 
   private key(event: KeyboardEvent): void {
     if (event.isComposing || event.altKey || event.ctrlKey || event.metaKey) return;
     if (event.key === "Escape") {
-      const first = [...this.shown.values()].some((chart) => chart.hideTip());
+      const first = [...this.shown.values(), this.layersChart].some((chart) => chart.hideTip());
+      const layer = this.state.selected_layer !== null && this.data.operations !== null;
       if (first) event.preventDefault();
+      else if (layer && this.layers.contains(event.target as Node)) this.change({ selected_layer: null });
       else if (this.state.span.length > 0) this.widen();
       else if (this.state.selected_tokens.length > 0) this.change({ selected_tokens: [] });
+      else if (layer) this.change({ selected_layer: null });
       else return;
       event.stopPropagation();
     } else if (event.key === "Enter" || event.key === " ") event.stopPropagation(); // a button's, not the notebook's
@@ -360,6 +399,7 @@ export class TelemetryPanelView implements Hears {
     this.renderNotice();
     this.renderCharts();
     this.renderSentence();
+    this.renderLayers();
     const { runs } = this.data.facts;
     const most = Math.max(1, ...runs.flatMap((run) => run.memory.map((place) => place.total)));
     const name = (at: number) => (runs.length > 1 ? "AB"[at]! : "");
@@ -523,6 +563,7 @@ export class TelemetryPanelView implements Hears {
             strip: null,
             atLeast: 0,
             ticks: (v) => figures(v, 2),
+            chooses: "",
             ends: [clock(from), clock(to)],
           },
         );
@@ -556,7 +597,7 @@ export class TelemetryPanelView implements Hears {
     };
     const ends: [string, string] = [`token ${from + 1}`, String(to)];
     const note = two ? `bars A: ${stats(one!.ms)} \u00b7 line B: ${stats(two.ms)}` : stats(one!.ms);
-    const axis = { xs, bars: true, ends };
+    const axis = { xs, bars: true, ends, chooses: "a token" };
     show("ms", "Milliseconds per token", note, HIGH.token, {
       ...axis,
       values: one!.ms,
@@ -567,7 +608,8 @@ export class TelemetryPanelView implements Hears {
     });
     if (!one!.threads.some(Number.isFinite)) return;
     const given = Number(data.facts.runs[0]!.numbers.threads ?? 0);
-    show("threads", "CPU threads used", threadWords(data.facts.runs[0]!), HIGH.threads, {
+    const told = `${threadWords(data.facts.runs[0]!)} \u00b7 each bar over 0.25\u202fs around the token`;
+    show("threads", "CPU threads used", told, HIGH.threads, {
       ...axis,
       values: one!.threads,
       other: two?.threads ?? null,
@@ -575,6 +617,22 @@ export class TelemetryPanelView implements Hears {
       atLeast: given,
       ticks: (v) => figures(v, 2),
     });
+  }
+
+  /** Milliseconds by layer and by operation, where they were measured. */
+  private renderLayers(): void {
+    const times = this.data.operations;
+    this.layers.hidden = !times;
+    if (!times) return;
+    const { layersChart: chart, theme, width, ratio } = this;
+    const marks: Marks = { chosen: null, brush: null };
+    const domain = [0, times.layers.length] as const;
+    const style = getComputedStyle(this.root);
+    const tone = (token: string) => style.getPropertyValue(token).trim();
+    const plot = layersPlot(times, this.state.selected_layer, tone);
+    chart.show(["Layers", operationWords(times)], plot, domain, width, HIGH.layers, marks, theme, ratio);
+    this.operations.replaceChildren(legend(times), ...operationRows(times));
+    if (!chart.element.parentNode) this.layers.append(chart.element, this.operations);
   }
 
   /** The chosen token, and what the charts are narrowed to. */
@@ -609,28 +667,35 @@ export class TelemetryPanelView implements Hears {
       if (run.phase !== "done") return;
       const name = data.facts.runs.length > 1 ? ` ${"AB"[at]}` : "";
       rows.push(row(`Time${name}`, timeWords(run)));
-      if (data.count === 0) rows.push(row(`CPU threads${name}`, threadWords(run)));
+      if (!this.shown.has("threads"))
+        rows.push(row(`CPU threads${name}`, threadWords(run) || "too short a time to tell"));
+      const more = (what: Measured) => (at === 0 && this.live ? [this.measures[what]] : []);
+      const { overhead } = run.numbers;
       rows.push(
-        row(
-          `Capture${name}`,
-          this.overhead(run),
-          ...(at === 0 && this.measurable(run) ? [this.measure] : []),
-        ),
+        overhead
+          ? row(`Capture${name}`, overheadWords(overhead))
+          : row(
+              `Capture${name}`,
+              this.problems.overhead ?? "in these times; what it adds was not measured",
+              ...more("overhead"),
+            ),
       );
+      if (at === 0 && !data.operations && this.live)
+        rows.push(
+          row(
+            "Layers",
+            this.problems.times ?? "which layer and operation takes how long was not measured",
+            ...more("times"),
+          ),
+        );
     });
-    this.measure.disabled = this.working || !this.live;
-    this.measure.textContent = this.working ? "Measuring \u2026" : "Measure";
+    const names = { overhead: "Measure", times: "Measure layers and operations" };
+    for (const what of ["overhead", "times"] as const) {
+      this.measures[what].disabled = this.working !== null;
+      this.measures[what].textContent = this.working === what ? "Measuring \u2026" : names[what];
+    }
     this.costs.hidden = rows.length === 0;
     this.costs.replaceChildren(...rows);
-  }
-
-  private measurable(run: Run): boolean {
-    return !run.numbers.overhead && this.live;
-  }
-
-  private overhead(run: Run): string {
-    if (run.numbers.overhead) return overheadWords(run.numbers.overhead);
-    return this.problem || "in these times; what it adds was not measured";
   }
 
   // ------------------------------------------------------------------------- pictures
@@ -665,6 +730,15 @@ export class TelemetryPanelView implements Hears {
       notes: [],
       ramp: null,
     }));
+    if (data.operations)
+      parts.push({
+        heading: this.layersChart.heading,
+        canvas: this.layersChart.copy(ratio),
+        boxes: [],
+        under: operationLine(data.operations),
+        notes: [],
+        ramp: null,
+      });
     const line = cells.map((c) => `${c.label} ${c.value} ${c.unit}`.trim()).join(" \u00b7 ");
     const used = data.facts.runs
       .flatMap((r) => r.memory.map((p) => `${p.place.toLowerCase()} ${bytes(p.total)}`))
@@ -693,6 +767,14 @@ function place(ms: Float32Array, at: number): string {
   const slower = ms.filter((v) => v > ms[at]!).length;
   const all = plural(ms.length, "token");
   return slower === 0 ? `the slowest of ${all}` : `${slower} of ${all} were slower`;
+}
+
+/** What nodes say, in one line. */
+function words(nodes: readonly Node[]): string {
+  return nodes
+    .map((n) => n.textContent ?? "")
+    .join(" ")
+    .trim();
 }
 
 function row(name: string, words: string, ...more: Node[]): HTMLElement {

@@ -4,7 +4,7 @@ import type { AnyModel, Render } from "@anywidget/types";
 import { Cleanup } from "../shared/dom";
 import { type Heard, Kernel, Unavailable } from "../shared/kernel";
 import { together } from "../shared/model";
-import { type Facts, PanelData } from "./data";
+import { type Facts, type OperationTimes, PanelData } from "./data";
 import { type Source, type State, TelemetryPanelView } from "./view";
 
 interface Traits extends State {
@@ -12,12 +12,13 @@ interface Traits extends State {
   words: string[][];
   series: DataView[];
   samples: DataView;
+  operation_times: Partial<OperationTimes>;
 }
 
 type Model = AnyModel<Traits>;
 
-const STATES = ["expanded", "selected_tokens", "span", "theme"] as const;
-const DATA = ["facts", "words", "series", "samples"] as const;
+const STATES = ["expanded", "selected_layer", "selected_tokens", "span", "theme"] as const;
+const DATA = ["facts", "words", "series", "samples", "operation_times"] as const;
 
 const readState = (model: Model) =>
   Object.fromEntries(STATES.map((name) => [name, model.get(name)])) as unknown as State;
@@ -28,6 +29,7 @@ const readData = (model: Model) =>
     model.get("words") ?? [],
     model.get("series") ?? [],
     model.get("samples"),
+    model.get("operation_times"),
   );
 
 const render: Render<Traits> = ({ model, el }) => {
@@ -50,11 +52,11 @@ const render: Render<Traits> = ({ model, el }) => {
     watch: (on) => {
       if (live()) kernel.ask({ type: "watch", on }).catch(() => undefined);
     },
-    async overhead() {
+    async measure(what) {
       if (!live()) throw new Unavailable("no-kernel", "saved without a kernel");
       working = true;
       try {
-        await kernel.ask({ type: "overhead" });
+        await kernel.ask({ type: what });
       } finally {
         working = false;
       }

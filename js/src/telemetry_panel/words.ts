@@ -1,7 +1,7 @@
 // Figures of the panel as text.
 // In: numbers (null, undefined or NaN = not measured). Out: a value and its unit.
-import { bytes, count } from "../shared/format";
-import type { Overhead, PanelData, Run } from "./data";
+import { bytes, count, plural } from "../shared/format";
+import type { OperationTimes, Overhead, PanelData, Run } from "./data";
 
 const DASH = "\u2013";
 type Maybe = number | null | undefined;
@@ -121,7 +121,7 @@ export function overheadWords(found: Overhead): string {
   return `${parts.join("; ")}; medians of ${found.repeats}`;
 }
 
-/** The CPU threads of a run, in a sentence. */
+/** The CPU threads of a run, in a sentence; empty where it was too short to tell. */
 export function threadWords(run: Run): string {
   const { prefill_threads, decode_threads, threads } = run.numbers;
   const parts = [
@@ -130,6 +130,15 @@ export function threadWords(run: Run): string {
   ].filter(Boolean);
   return parts.length > 0 ? `${parts.join(" \u00b7 ")} of ${figures(threads)} given to llama.cpp` : "";
 }
+
+/** How the times of operations are meant. */
+export function operationWords(times: OperationTimes): string {
+  const slower = times.ms > times.whole_ms ? ", slower than a plain run" : "";
+  return `measured op by op${slower}: ${time(times.ms)}, without stops ${time(times.whole_ms)} \u00b7 prompt of ${plural(times.tokens, "token")} \u00b7 median of ${times.repeats}`;
+}
+
+/** "78 %", "0.4 %". */
+export const percent = (share: number): string => `${figures(100 * share, 2)}\u202f%`;
 
 /** Where the time went. */
 export function timeWords(run: Run): string {
