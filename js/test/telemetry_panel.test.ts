@@ -71,9 +71,13 @@ const three = series([8, 10, 9], [1.5, 1.8, 2], [0.1, 3, 7]);
 const source: Facts = {
   ...facts,
   runs: [],
-  source: { title: "llama.cpp server", facts: {}, notes: { power: "start it with --metrics" } },
+  source: {
+    title: "llama.cpp server",
+    facts: {},
+    notes: { "": "start it with --metrics", "gpu0.power": "no" },
+  },
   figures: [
-    { name: "decode_tps", device: "", label: "decode", unit: "tokens/s", note: "" },
+    { name: "decode_tps", device: "", label: "decode", unit: "tokens/s", note: "two slots" },
     { name: "slots_busy", device: "", label: "slots busy", unit: "", note: "" },
     { name: "slots", device: "", label: "slots", unit: "", note: "" },
     { name: "busy", device: "gpu0", label: "busy", unit: "%", note: "" },
@@ -267,12 +271,23 @@ describe("widget", () => {
     const { find, el, close } = open({ expanded: true, facts: source, words: [], series: [], samples });
     const headings = [...el.querySelectorAll(".lt-tp-charts h3 b")].map((b) => b.textContent);
     expect(headings).toEqual(["Decode", "Slots busy"]);
+    expect(find(".lt-tp-charts h3").textContent).toBe("Decode60\u202ftokens/s \u00b7 two slots");
+    expect(find(".lt-provenance").classList.contains("lt-stale")).toBe(false);
     expect(find(".lt-tp-device").textContent).toContain("GPU 040\u202f%");
     const power = [...el.querySelectorAll<HTMLElement>(".lt-tp-device span")].find((s) =>
       s.title.includes("not tell"),
     )!;
     expect(power.textContent).toContain("\u2013");
     expect(find(".lt-tp-notice").textContent).toBe("start it with --metrics");
+    close();
+  });
+
+  test("a source that tells nothing now is no live one", () => {
+    const silent = new DataView(new Float64Array([100, 101, 50, Number.NaN]).buffer);
+    const one = { ...source, figures: source.figures.slice(0, 1) };
+    const { find, close } = open({ expanded: true, facts: one, words: [], series: [], samples: silent });
+    expect(find(".lt-provenance").classList.contains("lt-stale")).toBe(true);
+    expect(find(".lt-tp-line b").textContent).toBe("\u2013");
     close();
   });
 

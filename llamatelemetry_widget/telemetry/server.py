@@ -93,6 +93,8 @@ class Telemetry(Polled):
                 self._learn(connection, notes)
             slots = self._slots(connection, values, notes)
             counters = self._counters(connection, values, notes)
+            if off := dict.fromkeys(note for note in notes.values() if note.startswith("/")):  # whole end points
+                notes[""] = "; ".join(off)
             self._rates(slots, counters, values, notes)
         except (OSError, HTTPException, _Silent) as error:
             self.facts, self._before = {}, None
@@ -127,8 +129,9 @@ class Telemetry(Polled):
         if not isinstance(props, dict):
             return
         settings = props.get("default_generation_settings")
+        path, alias = props.get("model_path"), props.get("model_alias")
         told = {
-            "model": props.get("model_alias") or str(props.get("model_path", "")).replace("\\", "/").rpartition("/")[2],
+            "model": alias if alias and alias != path else str(path or "").replace("\\", "/").rpartition("/")[2],
             "file": props.get("model_path"),
             "build": props.get("build_info"),
             "slots": props.get("total_slots"),
@@ -199,13 +202,17 @@ class Telemetry(Polled):
             if not slots:
                 notes["decode_tps"] = "nothing is being written"
         elif counters is not None:
-            values["decode_tps"] = _ended(counters, counters_then, "tokens_predicted_total", "tokens_predicted_seconds")
-            notes["decode_tps"] = "of requests that ended since the last reading; start it with --slots for all"
+            ended = _ended(counters, counters_then, "tokens_predicted_total", "tokens_predicted_seconds")
+            which = "no request" if ended is None else "of requests that"
+            values["decode_tps"] = ended
+            notes["decode_tps"] = f"{which} ended since the last reading; start it with --slots for all"
         else:
             notes["decode_tps"] = "start the server with --slots or --metrics"
         if counters is not None:
-            values["prefill_tps"] = _ended(counters, counters_then, "prompt_tokens_total", "prompt_seconds")
-            notes["prefill_tps"] = "of prompts that were read since the last reading"
+            read = _ended(counters, counters_then, "prompt_tokens_total", "prompt_seconds")
+            values["prefill_tps"] = read
+            which = "no prompt was" if read is None else "of prompts that were"
+            notes["prefill_tps"] = f"{which} read since the last reading"
 
 
 class _Silent(Exception):

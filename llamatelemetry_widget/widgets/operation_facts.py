@@ -76,7 +76,8 @@ def _summed(graph: OperatorGraph | None, by: list[str]) -> pd.DataFrame:
     import pandas as pd
 
     if graph is None:
-        return pd.DataFrame(columns=[*by, "operations", "milliseconds", *KINDS])
+        empty: pd.DataFrame = pd.DataFrame(columns=[*by, "operations", "milliseconds", *KINDS])
+        return empty
     nodes = graph.nodes
     nodes = nodes[nodes["index"].notna()].assign(milliseconds=1e3 * nodes["seconds"])
     groups = nodes.groupby(by, dropna=False, sort=False)

@@ -35,9 +35,9 @@ from llamatelemetry_widget.telemetry import names
 from llamatelemetry_widget.telemetry.gpu import GpuTelemetry
 from llamatelemetry_widget.telemetry.otel import DASHBOARD
 
-from .llama_server import LlamaServer
+from .llama_server import LlamaServer, free_port
 from .receiver import Receiver
-from .test_server import free_port, until
+from .test_server import until
 
 TEXT = "hello there"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,15 +12,9 @@ from llamatelemetry_widget.errors import LlamaTelemetryError
 from llamatelemetry_widget.telemetry.samples import QUANTITIES, Source
 from llamatelemetry_widget.telemetry.server import Telemetry
 
-from .llama_server import LlamaServer
+from .llama_server import LlamaServer, free_port
 
 pytest.importorskip("xllamacpp")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +43,8 @@ def test_a_server_tells_what_it_does(server):
     assert sample.values["slots"] == 2 and sample.values["slots_busy"] == 0
     assert sample.values["context_size"] == 1024 and sample.values["requests_running"] == 0
     assert sample.values["decode_tps"] is None and "two" in sample.notes["decode_tps"]
-    assert "SmolLM2" in source.facts["model"] and source.facts["slots"] == "2" and "SmolLM2" in source.title
+    assert source.facts["model"].startswith("SmolLM2") and source.facts["slots"] == "2" and "SmolLM2" in source.title
+    assert "" not in sample.notes
 
 
 def test_under_load_figures_come_while_somebody_listens_and_none_after(server):
@@ -102,6 +96,7 @@ def test_what_is_off_is_said_with_its_flag_and_the_key_is_asked_for(smollm2_path
         source = Telemetry(running.url, api_key="secret")
         sample = source.read()
         assert "--metrics" in sample.notes["tokens_written"] and "--slots" in sample.notes["slots"]
+        assert sample.notes[""].count("start the server with") == 2
         assert "SmolLM2" in source.facts["model"]
         assert "--slots or --metrics" in source.read().notes["decode_tps"]
         assert "secret" not in repr(source) + str(sample)

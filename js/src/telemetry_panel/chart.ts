@@ -263,7 +263,9 @@ function paintLine(
     if (joined) pen.lineTo(x, y(value));
     else {
       pen.moveTo(x, y(value));
-      pen.fillRect(x - 1, y(value) - 1, 2, 2);
+      const alone = !Number.isFinite(plot.values[i + 1] ?? Number.NaN);
+      const side = alone ? 4 : 2;
+      pen.fillRect(x - side / 2, y(value) - side / 2, side, side);
     }
     joined = true;
   }

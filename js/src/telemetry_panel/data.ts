@@ -157,6 +157,13 @@ export class PanelData {
     return this.facts.runs.length === 0;
   }
 
+  /** The source was read and told nothing. */
+  get isSilent(): boolean {
+    return (
+      this.isSource && this.times.length > 0 && !this.values.some((_, at) => Number.isFinite(this.last(at)))
+    );
+  }
+
   /** Written tokens of the longest run. */
   get count(): number {
     return Math.max(0, ...this.runs.map((run) => run.count));

@@ -448,7 +448,7 @@ export class TelemetryPanelView implements Hears {
   private renderHeader(): void {
     const { facts } = this.data;
     this.title.replaceChildren(h("b", {}, facts.title));
-    this.provenance.classList.toggle("lt-stale", !this.live);
+    this.provenance.classList.toggle("lt-stale", !this.live || this.data.isSilent);
     this.provenanceText.textContent = this.provenanceLine();
     this.provenance.title = `Click copies the details\n${this.detailsText()}`;
     this.provenance.setAttribute("aria-label", `${this.provenanceLine()}. Copy the details`);
@@ -490,9 +490,9 @@ export class TelemetryPanelView implements Hears {
       if (run.phase === "failed") words.push(`The run has ended: ${run.message || "it was stopped"}.`);
     }
     if (data.isSource) {
-      const notes = Object.values(data.facts.source?.notes ?? {});
-      words.push(...new Set(notes));
-      if (data.times.length === 0 && notes.length === 0) words.push("Reading the first figures \u2026");
+      const note = data.facts.source?.notes[""]; // those of single figures stand beside them
+      if (note) words.push(note);
+      else if (data.times.length === 0) words.push("Reading the first figures \u2026");
     }
     this.notice.hidden = words.length === 0;
     this.notice.replaceChildren(...words.map((word) => h("div", {}, word)));
@@ -553,7 +553,7 @@ export class TelemetryPanelView implements Hears {
         show(
           f.name,
           f.label.replace(/^./, (c) => c.toUpperCase()),
-          amountOf(data.last(at), unit),
+          [amountOf(data.last(at), unit), f.note].filter(Boolean).join(" \u00b7 "),
           HIGH.source,
           {
             xs: data.times,
