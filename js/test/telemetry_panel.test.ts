@@ -1,6 +1,6 @@
 // TelemetryPanel: figures as text, what is drawn, the widget as a notebook runs it. The values are of no run: they test the view.
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { Scale } from "../src/telemetry_panel/chart";
+import { isInside, Scale } from "../src/telemetry_panel/chart";
 import {
   type Facts,
   type OperationTimes,
@@ -131,6 +131,13 @@ describe("data and words", () => {
     expect(scale.place(scale.x(7))).toBeCloseTo(7);
     expect(scale.place(-50)).toBe(0);
     expect(quantile([3, 1, Number.NaN, 2], 0.5)).toBe(2);
+  });
+
+  test("the newest moment of a source is on its axis", () => {
+    const xs = [1.79e9, 1.79e9 + 0.5, 1.79e9 + 1];
+    const scale = new Scale(xs[0]!, xs[2]!, 1040);
+    expect(xs.map((_, at) => isInside({ xs, bars: false }, scale, at))).toEqual([true, true, true]);
+    expect(isInside({ xs: [0, 1], bars: true }, new Scale(0, 1, 1040), 1)).toBe(false);
   });
 
   test("what was not measured is a dash", () => {

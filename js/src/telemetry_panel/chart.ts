@@ -59,6 +59,12 @@ export class Scale {
   }
 }
 
+/** Whether a place is on the axis: a bar needs room behind it, a moment may be the last. */
+export function isInside(plot: Pick<Plot, "xs" | "bars">, scale: Scale, at: number): boolean {
+  const x = plot.xs[at]!;
+  return x >= scale.from && (plot.bars ? x < scale.to : x <= scale.to);
+}
+
 export function heightOf(plot: Plot, high: number): number {
   return ABOVE + high + (plot.strip ? STRIP : 0) + BELOW;
 }
@@ -83,8 +89,7 @@ export function paint(
   pen.scale(ratio, ratio);
   pen.clearRect(0, 0, scale.width, height);
   const inside: number[] = [];
-  for (let i = 0; i < plot.xs.length; i++)
-    if (plot.xs[i]! >= scale.from && plot.xs[i]! < scale.to + (plot.bars ? 0 : 1e-9)) inside.push(i);
+  for (let i = 0; i < plot.xs.length; i++) if (isInside(plot, scale, i)) inside.push(i);
   let most = plot.atLeast;
   for (const i of inside) {
     for (const own of [plot.values[i], plot.other?.[i]])
