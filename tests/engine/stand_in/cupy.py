@@ -85,7 +85,10 @@ class ndarray:
         return other
 
     def __getitem__(self, key: Any) -> ndarray:
-        return _there(self.memory[_here(key)])  # a view: nothing is read yet
+        seen = self.memory[_here(key)]
+        return (
+            ndarray(seen) if isinstance(seen, np.ndarray) else _there(self.looked_at[key])
+        )  # a view reads nothing yet
 
     def __setitem__(self, key: Any, value: Any) -> None:
         target, key, source = self.memory, _here(key), value.memory if isinstance(value, ndarray) else _here(value)
