@@ -100,6 +100,7 @@ class OnDevice:
         self._failed = False
         self._kept: dict[Key, _Kept] = {}
         self._places: dict[Key, str] = {}
+        self._devices: dict[int, Any] = {}  # CuPy's, by number
 
     @property
     def places(self) -> str | None:
@@ -138,6 +139,7 @@ class OnDevice:
     def _keep(self, key: Key, whole: Array, q: ggml.Tensor, k: ggml.Tensor, start: int, keys: int, place: str) -> None:
         xp = self._library()
         there = xp.asarray(view(k))[0, :, :keys]
+        self._devices[int(there.device.id)] = there.device
         with there.device:
             kept = self._kept.setdefault(key, _Kept(place, None))
             if kept.q is None:
@@ -191,10 +193,10 @@ class OnDevice:
         return replace(s, q=q, k=k, v=None, mask=mask, bias=there(s.bias), sinks=there(s.sinks))
 
     def close(self) -> None:
-        """Give the device's memory back, so that llama.cpp can have it."""
+        """Give the devices' memory back, so that llama.cpp can have it."""
         self._kept.clear()
-        if self._cupy is not None:
-            with contextlib.suppress(Exception):  # a device that has failed may fail here, too
+        for device in self._devices.values():
+            with contextlib.suppress(Exception), device:  # one that has failed may fail here, too
                 self._cupy.get_default_memory_pool().free_all_blocks()
 
     def _give_up(self, error: Exception) -> None:
