@@ -947,7 +947,7 @@ def display_token(piece: bytes) -> str:
         return "␣" * len(out)
     if out.startswith(" "):
         out = "·" + out[1:]
-    shown = out.replace("\r", "␍").replace("\n", "⏎").replace("\t", "⇥")
+    shown = out.replace("\r", "⇤").replace("\n", "⏎").replace("\t", "⇥")
     return "".join(c if c.isprintable() or c == " " else f"<U+{ord(c):04X}>" for c in shown)
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ..errors import BackendMissing
 
 Floats = NDArray[np.float32]
-DIRECT_ROWS = 60_000  # up to here UMAP sees all dimensions; above, principal components (measured: 5 times faster)
+DIRECT_NUMBERS = 120_000_000  # up to here UMAP sees all dimensions; above, principal components (faster, and coarser)
 COMPONENTS = 64
 LEAST_ROWS = 5  # UMAP's start needs more rows than dimensions
 
@@ -190,7 +190,7 @@ def umap(
     started = time.perf_counter()
     data = x[good]
     parameters = {"metric": metric, "n_neighbors": min(n_neighbors, rows - 1), "min_dist": min_dist, "seed": seed}
-    if rows > DIRECT_ROWS:
+    if data.size > DIRECT_NUMBERS:
         if metric == "cosine":
             data = unit(data)
         found = components(data, COMPONENTS)

@@ -13,6 +13,7 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import trustworthiness
 from sklearn.metrics import adjusted_rand_score
 
+from llamatelemetry_widget.analysis import projection
 from llamatelemetry_widget.analysis.clusters import clusters_of, find_clusters
 from llamatelemetry_widget.analysis.drift import drift, onto
 from llamatelemetry_widget.analysis.names import words_of
@@ -186,6 +187,16 @@ def test_drift_of_one_basis_and_of_two():
     np.testing.assert_allclose(wide, a, atol=1e-3)
     with pytest.raises(ValueError, match="do not belong"):
         drift(a, a[:5])
+
+
+def test_many_numbers_are_seen_through_principal_components_and_that_is_said(monkeypatch):
+    x = groups(40, width=96)
+    monkeypatch.setattr(projection, "DIRECT_NUMBERS", x.size - 1)
+    made = umap(x)
+    assert made.parameters["components"] == 64 and "first 64 principal components" in made.note
+    assert quality(x, made.positions).trustworthiness > 0.85
+    monkeypatch.setattr(projection, "DIRECT_NUMBERS", x.size)
+    assert umap(x).note == ""
 
 
 def test_groups_are_those_of_scikit_learn():

@@ -130,11 +130,14 @@ export interface PanelState {
   readonly live: boolean;
   readonly drift: boolean;
   readonly theme: Theme;
+  /** Of the histogram, in pixels. */
   readonly width: number;
 }
 
+/** What stands beside the cloud, and `drift` under it: there a long list leaves no empty field. */
 export class Panel {
   readonly element = h("div", { class: "lt-emb-panel" });
+  readonly drift = h("div", { class: "lt-emb-drift" });
   private readonly near: BarList;
   private readonly moved: BarList;
   private readonly chosen: BarList;
@@ -163,15 +166,8 @@ export class Panel {
     cleanup.on(this.choice, "change", () =>
       events.network(this.choice.value === "" ? null : Number(this.choice.value)),
     );
-    this.element.append(
-      this.status,
-      this.chosen.element,
-      this.lines,
-      this.moved.element,
-      this.histogram,
-      this.sentence,
-      this.near.element,
-    );
+    this.element.append(this.status, this.chosen.element, this.lines, this.near.element);
+    this.drift.append(this.moved.element, h("div", {}, this.histogram, this.sentence));
   }
 
   /** Lists by the name of their region. */
@@ -185,7 +181,7 @@ export class Panel {
     this.showNetwork(state);
     const { drift } = state.data.facts;
     const driven = state.drift && drift !== null;
-    for (const e of [this.moved.element, this.histogram, this.sentence]) e.hidden = !driven;
+    this.drift.hidden = !driven;
     if (driven) this.showDrift(drift, state);
   }
 

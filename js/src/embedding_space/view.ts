@@ -174,7 +174,14 @@ export class EmbeddingSpaceView {
       h("span", { class: "lt-track" }, this.progressBar),
       this.stopButton,
     );
-    const left = h("div", { class: "lt-emb-left" }, this.plate.element, this.legend.element, this.note);
+    const left = h(
+      "div",
+      { class: "lt-emb-left" },
+      this.plate.element,
+      this.legend.element,
+      this.note,
+      this.panel.drift,
+    );
     this.panel.element.append(this.vector.element);
     root.append(
       h("style", {}, base, own),
@@ -524,7 +531,8 @@ export class EmbeddingSpaceView {
     this.note.hidden = this.note.textContent === "";
     this.panel.show({
       ...{ data, locked, about, selected, drift, theme },
-      ...{ why: this.why, network: state.network, live: this.live, width: side },
+      ...{ why: this.why, network: state.network, live: this.live },
+      width: size === "narrow" ? plate : (plate - GAP) / 2,
     });
     this.vector.show(about, facts.drift?.label ?? null, theme, Math.min(side, 420));
   }
