@@ -37,6 +37,7 @@ from llamatelemetry_widget.telemetry.otel import DASHBOARD
 
 from .llama_server import LlamaServer, free_port
 from .receiver import Receiver
+from .test_gpu import MockOfNvml
 from .test_server import until
 
 TEXT = "hello there"
@@ -346,34 +347,91 @@ def test_prometheus_reads_metrics_and_sources(told, model):
 
 
 def told_names(url):
-    """Names of what stands there now."""
-    return set(re.findall(r"^([A-Za-z_:]+)", get(url)[1], re.MULTILINE))
+    """Names of what stands there now, each with the labels that it has."""
+    found = {}
+    for name, labels in re.findall(r"^([A-Za-z_:]+)(\{.*\})?", get(url)[1], re.MULTILINE):
+        found.setdefault(name, set()).update(re.findall(r'(\w+)="', labels))
+    return found
 
 
-def test_every_metric_of_the_dashboard_is_one_that_is_told(told, model, zoo_models):
+def test_every_metric_and_label_of_the_dashboard_is_one_that_is_told(told, model, zoo_models, monkeypatch):
     pytest.importorskip("xllamacpp")
+    monkeypatch.setitem(sys.modules, "pynvml", MockOfNvml())  # a mock: no GPU is needed to see its figures' names
     server = LlamaServer(zoo_models / "llama.gguf", free_port(), "metrics", "slots")
     made = lt.instrument(tracer_provider=told.tracers, meter_provider=told.meters)
+    there = {}
+
+    def look(url):
+        for name, labels in told_names(url).items():
+            there.setdefault(name, set()).update(labels)
+        return there
+
     try:
-        endpoint = made.serve_prometheus(0, sources=[lt.Telemetry(server.url)])
+        endpoint = made.serve_prometheus(0, sources=[lt.Telemetry(server.url), GpuTelemetry()])
         model.generate(TEXT, 3).result()
-        there = told_names(endpoint.url) | told_names(f"{server.url}/metrics")
+        with pytest.raises(lt.PromptTooLong):
+            model.trace("a " * 5000, progress=False)
+        look(f"{server.url}/metrics")
+        look(endpoint.url)  # a rate needs two readings
         server.write(400)
-        until(lambda: there.update(told_names(endpoint.url)) or "llamatelemetry_prefill_tps" in there)
+        until(lambda: {"llamatelemetry_prefill_tps", "llamatelemetry_context_used"} <= set(look(endpoint.url)))
     finally:
         made.close()
         server.kill()
+    seen = set()
+    for panel in json.loads(DASHBOARD.read_text("utf-8"))["panels"]:
+        for target in panel.get("targets", ()):
+            names = re.findall(r"\b((?:gen_ai|llamatelemetry|llamacpp)[A-Za-z0-9_:]+)", bare(target["expr"]))
+            assert names and set(names) <= set(there), target["expr"]
+            grouped = re.findall(r"by \(([^)]*)\)", target["expr"])
+            labels = {label for group in grouped for label in group.split(", ")}
+            labels |= set(re.findall(r"\{(\w+)", target["expr"])) | set(
+                re.findall(r"\{\{(\w+)", target["legendFormat"])
+            )
+            labels.discard("instance")  # which Prometheus adds: the address that it scrapes
+            assert all(labels <= there[name] for name in names), target
+            seen.update(names)
+    assert len(seen) > 15
+
+
+def bare(expression):
+    """An expression without labels and what it is grouped by."""
+    return re.sub(r"by \([^)]*\)|\{[^}]*\}", "", expression)
+
+
+# Ids of units as Grafana's value formats name them.
+UNITS = {"short", "s", "percent", "decbytes", "watt", "celsius"}
+
+
+def test_the_dashboard_is_as_grafana_s_schema_asks():
     dashboard = json.loads(DASHBOARD.read_text("utf-8"))
-    used = {
-        name
-        for panel in dashboard["panels"]
-        for target in panel.get("targets", ())
-        for name in re.findall(
-            r"\b((?:gen_ai|llamatelemetry|llamacpp)[A-Za-z0-9_:]+)",
-            re.sub(r"by \([^)]*\)|\{[^}]*\}", "", target["expr"]),
-        )
-    }
-    gpu = {
-        f"llamatelemetry_{name}" for name in ("busy_percent", "memory_used_bytes", "power_watts", "temperature_celsius")
-    }
-    assert len(used) > 10 and used - there <= gpu  # of which there is none here
+    panels = dashboard["panels"]
+    assert dashboard["uid"] and len(dashboard["uid"]) <= 40 and "id" not in dashboard  # else an import would overwrite
+    assert dashboard["schemaVersion"] >= 36 and re.fullmatch(r"\d+[smh]", dashboard["refresh"])
+    ids = [panel["id"] for panel in panels]
+    assert len(set(ids)) == len(ids) and all(isinstance(one, int) for one in ids)
+    (variable,) = dashboard["templating"]["list"]
+    assert (variable["type"], variable["query"]) == ("datasource", "prometheus")
+    own = {"type": "prometheus", "uid": f"${{{variable['name']}}}"}
+    taken = set()
+    for panel in panels:
+        place = panel["gridPos"]
+        assert place["x"] >= 0 and place["w"] > 0 and place["h"] > 0 and place["x"] + place["w"] <= 24
+        cells = {(place["x"] + right, place["y"] + down) for right in range(place["w"]) for down in range(place["h"])}
+        assert not cells & taken, panel["title"]
+        taken |= cells
+        if panel["type"] == "row":
+            continue
+        assert panel["type"] == "timeseries" and panel["datasource"] == own and panel["title"]
+        assert panel["fieldConfig"]["defaults"]["unit"] in UNITS and panel["fieldConfig"]["overrides"] == []
+        refs = [target["refId"] for target in panel["targets"]]
+        assert refs and len(set(refs)) == len(refs) and all(t["datasource"] == own for t in panel["targets"])
+        for target in panel["targets"]:
+            expression = target["expr"]
+            assert expression.count("(") == expression.count(")") and "[5m]" not in expression
+            variables = set(re.findall(r"\$\{?(\w+)", expression))
+            assert variables <= {"__rate_interval", "__range"}
+            if re.search(r"_(total|count|sum|bucket)\b", bare(expression)) and "llamacpp" not in expression:
+                assert re.search(r"\b(rate|increase)\(", expression), "a counter is shown as what it gains"
+    rows = {y for _, y in taken}
+    assert rows == set(range(max(rows) + 1))
