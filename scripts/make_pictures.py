@@ -223,7 +223,9 @@ def telemetry(browser: Any) -> Iterator[tuple[str, bytes]]:
     with lt.open_model("smollm2") as model:
         trace = model.generate(PROMPT, max_tokens=40).result()
         trace.measure_overhead(5)
-    panel = lt.TelemetryPanel(trace, expanded=True, selected_tokens=[36], theme="light")
+        times = model.graph(PROMPT, repeats=9)
+    also = {"selected_tokens": [36], "selected_layer": 16, "theme": "light"}
+    panel = lt.TelemetryPanel(trace, times=times, expanded=True, **also)
     with opened(browser, panel) as page:
         yield "telemetry", page.locator(".lt-root").screenshot()
 

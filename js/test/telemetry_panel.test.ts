@@ -185,7 +185,10 @@ describe("layers and operations", () => {
     expect(operationWords(times)).toBe(
       "measured op by op, slower than a plain run: 40\u202fms, without stops 32\u202fms \u00b7 prompt of 16 tokens \u00b7 median of 3",
     );
-    expect(operationWords({ ...times, whole_ms: 41 })).toContain("measured op by op: 40");
+    expect(operationWords({ ...times, whole_ms: 41 })).toContain(
+      "measured op by op: 40\u202fms, without stops 41\u202fms \u00b7",
+    );
+    expect(operationWords({ ...times, whole_ms: 100 })).toContain("100\u202fms, the machine was busy \u00b7");
     expect(operationLine(times)).toBe("MUL_MAT 90\u202f% \u00b7 <b>ADD 10\u202f%");
   });
 });

@@ -21,6 +21,7 @@ _CHART = 900  # px: the charts
 _AXIS = 40  # px: their labels, left of them
 _BITS, _READABLE = 6.0, 0.6  # where the colour of surprise ends, and how far it goes into the ramp
 _ROWS = 8  # figures of a live source that have a line, and operations
+_BUSY = 1.5  # a run without stops that takes so much longer than one with them was disturbed
 _SEEN = 0.5  # px: what is thinner cannot be drawn
 _KINDS = {"attention": "attention", "recurrence": "ink2", "MLP": "mlp", "norm": "ink3", "other": "line"}
 
@@ -186,9 +187,11 @@ def _bars(picture: Picture, series: Sequence[Array], y: int) -> int:
 
 def times_words(times: Mapping[str, Any]) -> str:
     """How the times of operations are meant."""
-    n, slower = times["tokens"], ", slower than a plain run" if times["ms"] > times["whole_ms"] else ""
+    n, ms, whole = times["tokens"], times["ms"], times["whole_ms"]
+    slower = ", slower than a plain run" if ms > whole else ""
+    busy = ", the machine was busy" if whole > _BUSY * ms else ""
     return (
-        f"measured op by op{slower}: {duration(times['ms'])}, without stops {duration(times['whole_ms'])} · "
+        f"measured op by op{slower}: {duration(ms)}, without stops {duration(whole)}{busy} · "
         f"prompt of {number(n)} token{'' if n == 1 else 's'} · median of {times['repeats']}"
     )
 

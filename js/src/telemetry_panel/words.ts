@@ -4,6 +4,8 @@ import { bytes, count, plural } from "../shared/format";
 import type { OperationTimes, Overhead, PanelData, Run } from "./data";
 
 const DASH = "\u2013";
+/** A run without stops that takes so much longer than one with them was disturbed. */
+const BUSY = 1.5;
 type Maybe = number | null | undefined;
 
 const there = (value: Maybe): value is number =>
@@ -133,8 +135,11 @@ export function threadWords(run: Run): string {
 
 /** How the times of operations are meant. */
 export function operationWords(times: OperationTimes): string {
-  const slower = times.ms > times.whole_ms ? ", slower than a plain run" : "";
-  return `measured op by op${slower}: ${time(times.ms)}, without stops ${time(times.whole_ms)} \u00b7 prompt of ${plural(times.tokens, "token")} \u00b7 median of ${times.repeats}`;
+  const { ms, whole_ms: whole } = times;
+  const slower = ms > whole ? ", slower than a plain run" : "";
+  const busy = whole > BUSY * ms ? ", the machine was busy" : "";
+  const both = `${time(ms)}, without stops ${time(whole)}${busy}`;
+  return `measured op by op${slower}: ${both} \u00b7 prompt of ${plural(times.tokens, "token")} \u00b7 median of ${times.repeats}`;
 }
 
 /** "78 %", "0.4 %". */
