@@ -17,6 +17,7 @@ import {
   figures,
   operationWords,
   overheadWords,
+  percent,
   runCells,
   sourceCells,
 } from "../src/telemetry_panel/words";
@@ -146,6 +147,9 @@ describe("data and words", () => {
     expect(duration(1400)).toEqual(["1.4", "s"]);
     expect(duration(8.71)).toEqual(["8.7", "ms"]);
     expect(amountOf(Number.NaN, "W")).toBe("\u2013");
+    expect([0.778, 0.0041, 0.0004, 0].map(percent)).toEqual(
+      ["78", "0.41", "<0.1", "0"].map((own) => `${own}\u202f%`),
+    );
     const cells = runCells(run).map((c) => `${c.value} ${c.unit}`);
     expect(cells).toEqual(["113 tokens/s", "99 ms", "243 tokens/s", "529 MB", "7 / 512"]);
     const running = runCells({ ...run, phase: "decode", numbers: { decode: 90 } });

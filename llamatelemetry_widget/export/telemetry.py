@@ -257,8 +257,8 @@ def _operations(picture: Picture, times: Mapping[str, Any], y: int) -> int:
 
 
 def share(part: float) -> str:
-    """``78 %``, ``0.4 %``."""
-    return f"{number(100 * part, 2)} %"
+    """``78 %``, ``0.4 %``, ``<0.1 %``."""
+    return "<0.1 %" if 0 < part < 0.001 else f"{number(100 * part, 2)} %"
 
 
 def _memory(picture: Picture, run: Mapping[str, Any], y: int) -> int:

@@ -142,8 +142,9 @@ export function operationWords(times: OperationTimes): string {
   return `measured op by op${slower}: ${both} \u00b7 prompt of ${plural(times.tokens, "token")} \u00b7 median of ${times.repeats}`;
 }
 
-/** "78 %", "0.4 %". */
-export const percent = (share: number): string => `${figures(100 * share, 2)}\u202f%`;
+/** "78 %", "0.4 %", "<0.1 %". */
+export const percent = (share: number): string =>
+  share > 0 && share < 0.001 ? "<0.1\u202f%" : `${figures(100 * share, 2)}\u202f%`;
 
 /** Where the time went. */
 export function timeWords(run: Run): string {
