@@ -182,10 +182,16 @@ def _words(line: str) -> list[str]:
 
 
 def _known(word: str, words: tuple[str, ...], what: str) -> None:
-    if word not in words:
-        near = difflib.get_close_matches(word, words, 1)
-        hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(words)}"
-        raise _usage_error(f"{what} {word!r} does not exist: {hint}")
+    """Refuse a word that does not exist; one of the other magic leads there."""
+    if word in words:
+        return
+    near = difflib.get_close_matches(word, words, 1)
+    hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(words)}"
+    if not near and word in VIEWS:
+        hint = f"write %%{NAME} {word} in a cell, and the prompt in the lines below"
+    elif not near and word in COMMANDS:
+        hint = f"write %{NAME} {word} with one %"
+    raise _usage_error(f"{what} {word!r} does not exist: {hint}")
 
 
 class Magics:
@@ -221,8 +227,9 @@ class Magics:
         return self._short_errors(getattr(self, f"_{arguments.command}"), arguments.name)
 
     def magic(self, line: str, cell: str | None = None) -> Any:
-        """Either of the two."""
         return self.line(line) if cell is None else self.cell(line, cell)
+
+    magic.__doc__ = HELP  # what `%llamatelemetry?` shows
 
     def _short_errors(self, work: Callable[..., Any], *arguments: Any) -> Any:
         """Run; an error of this package is shown as one line, without a traceback."""
@@ -341,6 +348,8 @@ class Magics:
     def _draw(self, arguments: argparse.Namespace, prompt: str) -> Any:
         if not prompt:
             raise _usage_error("the cell is empty: write the prompt below the magic")
+        if arguments.temperature and not arguments.predict and arguments.view in ("attention", "layers"):
+            raise _usage_error("--temperature is for text that the model writes: add --predict N")
         asked: Prompt = [{"role": "user", "content": prompt}] if arguments.chat else prompt
         if arguments.view == "tokens":
             return self._explore(arguments, asked)

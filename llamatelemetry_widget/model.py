@@ -5,6 +5,7 @@ In: a name that `models.find.resolve` understands; prompts. Out: `ModelInfo`, to
 
 from __future__ import annotations
 
+import operator
 import os
 import re
 import statistics
@@ -227,11 +228,14 @@ class Model:
         """Token ids of any kind of prompt. A template's own start token is not doubled."""
         if isinstance(prompt, (str, bytes)):
             return self.tokenize(prompt)
-        if len(prompt) and isinstance(prompt[0], Mapping):
+        if isinstance(prompt, Sequence) and prompt and isinstance(prompt[0], Mapping):
             made = self._template(prompt)  # type: ignore[arg-type]
             text, bos = made["text"], made["bos_token"]
             return self.tokenize(text, add_special=not (bos and text.startswith(bos)), parse_special=True)
-        ids = [int(i) for i in prompt]  # type: ignore[arg-type]
+        try:
+            ids = [operator.index(i) for i in prompt]  # type: ignore[arg-type]
+        except TypeError:
+            raise LlamaTelemetryError(f"{prompt!r:.80} is no prompt: give a text, token ids or chat messages") from None
         self._pieces(ids)
         return ids
 
@@ -840,6 +844,10 @@ def _trace_request(
     memory_budget: str | int,
 ) -> Message:
     """What the worker is asked for a run that is captured."""
+    if isinstance(layers, str) and layers != "all":
+        raise CaptureUnavailable(f"layers={layers!r} are no layers: write 'all' or their numbers, like range(8)")
+    if isinstance(capture, str):
+        raise CaptureUnavailable(f"capture={capture!r} is one word: write ({capture!r},), or several of them")
     unknown = sorted(set(capture) - set(EVERYTHING))
     if unknown:
         raise CaptureUnavailable(f"capture {unknown[0]!r} does not exist: choose from {', '.join(EVERYTHING)}")
@@ -893,7 +901,7 @@ def _ask_again(model: weakref.ref[Model], trace: Trace, what: str, arguments: di
     own = model()
     if own is None:
         raise CaptureUnavailable(
-            f"the model of this trace is gone, so {what} cannot be computed: open it and trace again"
+            "the model of this trace is gone: keep it in a variable (model = lt.open_model(…)), and trace with that"
         )
     if what == "model":
         return own

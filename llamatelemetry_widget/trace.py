@@ -737,7 +737,8 @@ class Trace:
         verb = "replayed from measured q, k" if self._attention else "measured in llama.cpp"
         if self._attention and all(record.difference is not None for record in self._attention.values()):
             verb += " · checked"  # only once every layer's check has been made
-        return f"{verb} · {model} · {len(self.token_ids)} tokens · {device}"
+        n = len(self.token_ids)
+        return f"{verb} · {model} · {n} token{'' if n == 1 else 's'} · {device}"
 
     # ------------------------------------------------------------- keep, load
 

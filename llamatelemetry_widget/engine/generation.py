@@ -42,6 +42,10 @@ class Generation(RunningTrace):
         self._next = 0
         super().__init__(work, model_name)
 
+    def __repr__(self) -> str:
+        state = self.finish_reason or ("failed" if self.error else "writing")
+        return f"<Generation: {len(self._written)} of {self._max_tokens} tokens · {state} · {self.text!r}>"
+
     @property
     def trace(self) -> Trace | None:
         """The prompt and all tokens so far; None while the model starts."""

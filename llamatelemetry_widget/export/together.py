@@ -57,6 +57,8 @@ def save_html(path: str | os.PathLike[str], *widgets: Exportable | Part) -> str:
 
 def _part(widget: Exportable) -> Part:
     if not hasattr(widget, "page_part"):
-        raise LlamaTelemetryError(f"a page holds widgets of this package, not {type(widget).__name__}")
+        raise LlamaTelemetryError(
+            f"a page holds widgets of this package, not {type(widget).__name__}: save_html(path, widget, ...)"
+        )
     part = widget.page_part()
     return replace(part, shares=[*part.shares, *((link, "") for link in widget.links)])

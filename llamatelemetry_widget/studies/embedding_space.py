@@ -26,13 +26,12 @@ from ..analysis.clusters import Clusters, clusters_of
 from ..analysis.drift import Drift, drift
 from ..analysis.projection import Projected, measured, pca
 from ..errors import EngineCancelled, EngineCrashed, LlamaTelemetryError
+from ..model import Model
 from ..models.find import cache_folder
 from ..trace import Trace, display_token
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from ..model import Model
 
 Floats = NDArray[np.float32]
 Progress = Callable[[int, int], None]
@@ -91,6 +90,10 @@ class EmbeddingSpace:
         matrix: Literal["input", "output"] = "input",
         layer: int | None = None,
     ) -> None:
+        if not isinstance(model, Model):
+            raise LlamaTelemetryError(
+                f"an embedding space is made of a Model (open_model(…)), not {type(model).__name__}"
+            )
         self.model, self.matrix, self.layer = model, matrix, layer
         self._what = what
         self.steps: NDArray[np.int32] | None = None

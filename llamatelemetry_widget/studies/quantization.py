@@ -147,6 +147,8 @@ class QuantizationStudy:
     ) -> None:
         self._base: Model | None = base if isinstance(base, Model) else open_model(base)
         texts = default_texts() if text is None else {"text": text} if isinstance(text, str) else dict(text)
+        if isinstance(candidates, str):
+            raise LlamaTelemetryError(f"candidates are several: write [{candidates!r}]")
         if not candidates or not texts:
             raise LlamaTelemetryError("a study needs at least one candidate and one text")
         self.settings: dict[str, Any] = {"windows": windows, "n_ctx": int(n_ctx), "n_blocks": n_blocks}

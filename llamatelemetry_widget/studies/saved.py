@@ -97,8 +97,8 @@ def load_study(path: str | os.PathLike[str]) -> QuantizationStudy:
             return _restored(told, {name: found[name] for name in found.files if name != "told"})
     except FileNotFoundError:
         raise ModelFileError(f"{source} does not exist") from None
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, zipfile.BadZipFile) as error:
-        raise ModelFileError(f"{source.name} is no saved study ({error}): save one with study.save(path)") from None
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, zipfile.BadZipFile):
+        raise ModelFileError(f"{source.name} is no saved study: save one with study.save(path)") from None
 
 
 def _restored(told: dict[str, Any], arrays: dict[str, Any]) -> QuantizationStudy:

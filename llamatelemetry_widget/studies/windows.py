@@ -72,7 +72,7 @@ def cut(
         raise LlamaTelemetryError(f"windows {windows!r} do not exist: choose from {', '.join(WINDOWS)}")
     limit = model.info.context_length
     if not 8 <= n_ctx <= (limit or n_ctx):
-        raise PromptTooLong(f"n_ctx {n_ctx} does not fit: this model's context holds {limit}, 8 is the least")
+        raise PromptTooLong(f"n_ctx {n_ctx} does not fit: give n_ctx from 8 to {limit}, this model's context")
     tokens: dict[str, list[int]] = {}
     blocks: list[Block] = []
     for name, text in texts.items():

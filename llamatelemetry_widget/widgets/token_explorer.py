@@ -16,6 +16,7 @@ import numpy as np
 import traitlets
 
 from ..errors import LlamaTelemetryError
+from ..model import Model
 from ..trace import Trace, display_token
 from .attention_facts import day, details
 from .base import Heard, Message, TelemetryWidget
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from ..engine.generation import Generation
     from ..export.page import Part
-    from ..model import Model, Prompt
+    from ..model import Prompt
 
 Array = np.ndarray[Any, Any]
 
@@ -104,6 +105,8 @@ class TokenExplorer(TelemetryWidget):
     logits = Buffers()
 
     def __init__(self, model: Model, prompt: Prompt, **traits: Any) -> None:
+        if not isinstance(model, Model):
+            raise LlamaTelemetryError(f"TokenExplorer asks a Model (open_model(…)), not {type(model).__name__}")
         self._model = model
         self._ids, self._decoder = model._prompt_ids(prompt, None)
         pieces, kinds = model._pieces(self._decoder or self._ids)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import traitlets
 
 from ..errors import LlamaTelemetryError, PromptTooLong
+from ..model import Model
 from ..trace import Trace
 from .base import Message, TelemetryWidget
 from .tour_facts import facts
@@ -22,7 +23,7 @@ from .traits import Index, Tokens
 
 if TYPE_CHECKING:
     from ..export.page import Part
-    from ..model import Model, Prompt
+    from ..model import Prompt
 
 #: Some of its words come twice, so that heads have something to find.
 PROMPT = (
@@ -85,6 +86,8 @@ class Tour(TelemetryWidget):
     facts = traitlets.Dict().tag(sync=True)
 
     def __init__(self, model: Model, prompt: Prompt | None = None, **traits: Any) -> None:
+        if not isinstance(model, Model):
+            raise LlamaTelemetryError(f"Tour walks through a Model (open_model(…)), not {type(model).__name__}")
         ids = model._ids(PROMPT if prompt is None else prompt)
         if prompt is None:
             ids = ids[:TOKENS]

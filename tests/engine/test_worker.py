@@ -165,6 +165,18 @@ def test_prompts_that_cannot_run_are_refused_before_anything_runs(zoo_model, smo
         smollm2.trace("a", layers=[30])
     with pytest.raises(lt.CaptureUnavailable, match="capture 'weights' does not exist"):
         smollm2.trace("a", capture=("weights",))
+    with pytest.raises(lt.CaptureUnavailable, match="layers='first' are no layers: write 'all' or their numbers"):
+        smollm2.trace("a", layers="first")
+    with pytest.raises(lt.CaptureUnavailable, match=r"capture='hidden' is one word: write \('hidden',\)"):
+        smollm2.trace("a", capture="hidden")
+    for wrong in (None, 3, ["a", "b"], [1.5]):
+        with pytest.raises(lt.LlamaTelemetryError, match="is no prompt: give a text, token ids or chat messages"):
+            smollm2.trace(wrong)
+    for made in (lt.Tour, lt.EmbeddingSpace3D, lambda given: lt.TokenExplorer(given, "a")):
+        with pytest.raises(lt.LlamaTelemetryError, match=r"a Model \(open_model\(…\)\), not str"):
+            made("smollm2")
+    with pytest.raises(AttributeError, match="did you mean AttentionGrid"):
+        lt.AttentionGird  # noqa: B018
     with pytest.raises(lt.LlamaTelemetryError, match="'huge' is no size"):
         smollm2.trace("a", memory_budget="huge")
 

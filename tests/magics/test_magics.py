@@ -124,6 +124,12 @@ def test_layers_draws_the_lens(shell):
     ("line", "words"),
     [
         ("%%llamatelemetry atention\nx", "view 'atention' does not exist: did you mean attention?"),
+        (
+            "%%llamatelemetry embeddings\nx",
+            "view 'embeddings' does not exist: write %llamatelemetry embeddings with one %",
+        ),
+        ("%llamatelemetry layers", "command 'layers' does not exist: write %%llamatelemetry layers in a cell"),
+        ("%%llamatelemetry --temperature 1\nx", "--temperature is for text that the model writes: add --predict N"),
         ("%%llamatelemetry --layers one\nx", "'one' are no layers"),
         ("%%llamatelemetry --layers 5-2\nx", "'5-2' is no range"),
         ("%%llamatelemetry --flash maybe\nx", "--flash: invalid choice: 'maybe'"),

@@ -574,6 +574,7 @@ export class AttentionGridView {
     this.headed = { facts, live: this.live };
     const masked = facts.layers.some((l) => l.kind === "attention" && l.mask !== "none");
     const cells = masked ? "masked cells are hatched, not zero" : "every token sees all";
+    this.note.hidden = !facts.layers.some((l) => l.kind === "attention");
     this.note.textContent = `Rows are queries, columns keys. Zero is the paper colour; ${cells}.`;
     this.title.replaceChildren(h("b", {}, facts.title || "Attention"), h("span", {}, this.subtitle()));
     this.provenance.hidden = facts.provenance === "";

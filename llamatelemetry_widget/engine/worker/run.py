@@ -418,7 +418,7 @@ def template(llama: Llama, messages: Sequence[dict[str, Any]], bos: str, eos: st
 
     source = llama.chat_template()
     if source is None:
-        raise CaptureUnavailable("this model has no chat template: give the prompt as a string")
+        raise CaptureUnavailable("this model has no chat template: give the prompt as a string, without --chat")
 
     def raise_exception(message: str) -> None:
         raise jinja2.TemplateError(message)
