@@ -63,10 +63,9 @@ def test_weights_stand_in_the_layer_of_their_name(smollm2):
 
 def test_times_are_beside_the_run_without_stops(smollm2):
     graph = smollm2.graph(list(range(100, 228)), repeats=3)
-    alone, whole = graph.nodes.seconds.sum(), graph.info["whole_seconds"]["self"]
-    assert np.isfinite(alone) and whole > 0 and graph.info["n_tokens"] == {"self": 128}
-    products = graph.nodes[graph.nodes.op == "MUL_MAT"].seconds.sum()
-    assert products > 0.5 * alone, "products are what a prompt costs"
+    ran = graph.nodes[graph.nodes["index"].notna()]
+    assert np.isfinite(ran.seconds).all() and (ran.seconds >= 0).all() and graph.info["whole_seconds"]["self"] > 0
+    assert graph.info["n_tokens"] == {"self": 128} and (ran[ran.op == "MUL_MAT"].seconds > 0).all()
 
 
 def test_a_file_without_weights_has_no_graph(zoo_model):
