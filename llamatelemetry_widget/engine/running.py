@@ -143,6 +143,7 @@ class ProgressBar:
     def __init__(self) -> None:
         self._began = time.monotonic()
         self._bar: Any = None
+        self._place: Any = None
         self._line = False
 
     def show(self, done: int, total: int, unit: str) -> None:
@@ -159,9 +160,11 @@ class ProgressBar:
             sys.stderr.flush()
 
     def close(self) -> None:
-        """Leave nothing behind."""
+        """Leave nothing behind, also in a saved notebook: a view of a closed bar is drawn as a broken link."""
         if self._bar is not None:
             self._bar.close()
+            if self._place is not None:
+                self._place.update({"text/plain": ""}, raw=True)
         elif self._line:
             sys.stderr.write("\r" + " " * 40 + "\r")
 
@@ -172,7 +175,7 @@ class ProgressBar:
 
             style, room = {"description_width": "initial"}, Layout(width="420px")
             self._bar = FloatProgress(value=0, min=0, max=1, style=style, layout=room)
-            display(self._bar)  # type: ignore[no-untyped-call, unused-ignore]
+            self._place = display(self._bar, display_id=True)  # type: ignore[no-untyped-call, unused-ignore]
         else:
             self._line = sys.stderr is not None and sys.stderr.isatty()
 
