@@ -733,7 +733,9 @@ class Trace:
         """Where the numbers come from, in one line."""
         threads = self.info.get("n_threads")
         model = " ".join(str(x) for x in (self.info.get("model"), self.info.get("quant_type")) if x)
-        device = self.info.get("device", "CPU") + (f", {threads} threads" if threads else "")
+        device = self.info.get("device", "CPU") + (
+            f", {threads} thread{'' if threads == 1 else 's'}" if threads else ""
+        )
         verb = "replayed from measured q, k" if self._attention else "measured in llama.cpp"
         if self._attention and all(record.difference is not None for record in self._attention.values()):
             verb += " · checked"  # only once every layer's check has been made
