@@ -147,7 +147,17 @@ def test_the_walk_sees_what_it_should(tmp_path, monkeypatch):
 
 
 def test_the_extras_are_known():
-    assert {"PIL", "umap", "fast_hdbscan", "cupy", "cuml", "graphistry", "opentelemetry", "pynvml", "gguf"} <= optional()
+    assert {
+        "PIL",
+        "umap",
+        "fast_hdbscan",
+        "cupy",
+        "cuml",
+        "graphistry",
+        "opentelemetry",
+        "pynvml",
+        "gguf",
+    } <= optional()
 
 
 def test_importing_the_package_is_quick_and_starts_nothing():
