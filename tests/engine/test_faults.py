@@ -325,3 +325,15 @@ def test_e14_recurrent_models_recompute_and_say_which_layers_have_no_attention(z
     with pytest.raises(lt.CaptureUnavailable, match=r"layer 0 has no attention here \((recurrent|convolution) layer"):
         again.attention(0, 0)
     assert again.hidden(0).shape[0] == len(other)
+
+
+@pytest.mark.parametrize("own", [None, "77"])
+def test_waiting_threads_give_the_core_back_soon(monkeypatch, own):
+    """With OpenMP's own patience a machine that is busy otherwise writes a hundred times more slowly."""
+    if own is None:
+        monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    else:
+        monkeypatch.setenv("GOMP_SPINCOUNT", own)
+    with lt.open_model("smollm2") as model:
+        model.tokenize("a")
+        assert psutil.Process(model.worker_pid).environ()["GOMP_SPINCOUNT"] == (own or "2000")
