@@ -53,6 +53,8 @@ _CAUSES = {
 }
 #: Whether the work of this thread is to stop; polled before and during every request. Set by whoever runs the thread.
 STOPPED: ContextVar[Callable[[], bool]] = ContextVar("STOPPED", default=lambda: False)
+#: Called when a request has to wait for others of the same worker.
+WAITS: ContextVar[Callable[[], None]] = ContextVar("WAITS", default=lambda: None)
 _alive: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
@@ -119,10 +121,10 @@ class Engine:
         LlamaTelemetryError
             What the worker reports.
         """
-        while not self._turn.acquire(
-            timeout=0.1
-        ):  # requests queue up; one that is not wanted any more leaves the queue
-            _refuse_stopped()
+        if not self._turn.acquire(timeout=0.1):
+            WAITS.get()()
+            while not self._turn.acquire(timeout=0.1):  # requests queue up; one that nobody wants any more leaves
+                _refuse_stopped()
         try:
             self._closing = False
             self._ensure()

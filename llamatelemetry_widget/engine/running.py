@@ -15,7 +15,7 @@ from typing import Any
 from ..analysis.attention import Reduced
 from ..errors import EngineCancelled, LlamaTelemetryError
 from ..trace import GeneratedToken, Trace
-from .client import STOPPED
+from .client import STOPPED, WAITS
 from .observers import begins
 
 
@@ -96,7 +96,8 @@ class RunningTrace:
             while self._thread.is_alive():
                 self._thread.join(0.1)
                 if bar is not None and (latest := self.latest) is not None:
-                    bar.show(latest.done, latest.total, "layer" if latest.kind == "layer" else "token")
+                    unit = "layer" if latest.kind == "layer" else "token"
+                    bar.show(latest.done, latest.total, unit, "" if latest.total else latest.message)
         except KeyboardInterrupt:
             self._stop.set()
             self._thread.join(10)
@@ -112,6 +113,7 @@ class RunningTrace:
 
     def _run(self) -> None:
         STOPPED.set(self._stop.is_set)  # heard also while the worker starts or another run is in its turn
+        WAITS.set(lambda: self._emit(TraceEvent("progress", message="waiting for another run of this model to end")))
         try:
             self._trace = self._work(self._emit)
             self._emit(TraceEvent("done", 1, 1, trace=self._trace))
@@ -146,17 +148,18 @@ class ProgressBar:
         self._place: Any = None
         self._line = False
 
-    def show(self, done: int, total: int, unit: str) -> None:
-        """Draw how many of all units are done."""
-        if not total or time.monotonic() - self._began < self.AFTER_SECONDS:
+    def show(self, done: int, total: int, unit: str, instead: str = "") -> None:
+        """Draw how many of all units are done, or say something else."""
+        text = instead or f"{unit} {done} of {total}"
+        if not (total or instead) or time.monotonic() - self._began < self.AFTER_SECONDS:
             return
-        fraction, text = done / total, f"{unit} {done} of {total}"
+        fraction = done / total if total else 0.0
         if self._bar is None and not self._line:
             self._open()
         if self._bar is not None:
             self._bar.value, self._bar.description = fraction, text
         elif self._line:
-            sys.stderr.write(f"\r{text:<40}")
+            sys.stderr.write(f"\r{text:<45}")
             sys.stderr.flush()
 
     def close(self) -> None:
@@ -166,7 +169,7 @@ class ProgressBar:
             if self._place is not None:
                 self._place.update({"text/plain": ""}, raw=True)
         elif self._line:
-            sys.stderr.write("\r" + " " * 40 + "\r")
+            sys.stderr.write("\r" + " " * 45 + "\r")
 
     def _open(self) -> None:
         if _in_notebook():

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import io
 import sys
+import threading
 
 import pytest
 
 import llamatelemetry_widget as lt
 from llamatelemetry_widget.engine import running
 from llamatelemetry_widget.engine.running import ProgressBar, TraceEvent
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
 
 @pytest.fixture
@@ -29,10 +35,6 @@ def test_a_notebook_gets_a_bar_and_it_is_closed(at_once, monkeypatch):
 
 
 def test_a_terminal_gets_a_line_that_is_wiped(at_once, monkeypatch):
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
     monkeypatch.setattr(sys, "stderr", Terminal())
     bar = ProgressBar()
     bar.show(1, 4, "token")
@@ -83,3 +85,15 @@ def test_a_stop_ends_the_run_it_was_meant_for_and_no_other(smollm2):
     with pytest.raises(lt.EngineCancelled):
         waiting.result()
     assert len(first.result().tokens) > 200
+
+
+def test_a_run_that_waits_for_another_says_so(smollm2, at_once, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    first = smollm2.generate("The lamp", max_tokens=2000)
+    heard = []
+    second = smollm2.start_trace("The sea")
+    second.subscribe(lambda event: heard.append(event.message))
+    threading.Timer(1.0, first.cancel).start()
+    second.result(progress=True)
+    assert "waiting for another run of this model to end" in heard
+    assert "waiting for another run of this model to end" in sys.stderr.getvalue()
