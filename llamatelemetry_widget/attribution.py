@@ -44,6 +44,7 @@ class Attribution:
         ids = trace.token_ids.tolist()
         self._head = model._request({**settings, "do": "head", "ids": ids, "decoder_ids": [], "matrix": matrix})
         self._layers: list[int] = trace._part_layers["self"]
+        self._mixers = {own.layer: own.mixer for own in trace.layers}
         self._names = {n.tensor.name for n in model.tree.root.tensors if n.tensor is not None}
 
     def __call__(self, words: Sequence[int], position: int, logits: Sequence[float]) -> Contributions:
@@ -65,15 +66,20 @@ class Attribution:
         heads = self._heads(position, to.vector, {layer: attention for layer, (attention, _) in added.items()})
         for layer, (attention, mlp) in added.items():
             whole = float(to.vector @ attention)
-            if layer not in heads:
+            if not attention.any():
+                pass  # a layer that is an MLP alone
+            elif self._mixers[layer] != "attention":
+                rows.append((self._mixers[layer], layer, None, whole))
+            elif layer not in heads:
                 rows.append(("attention", layer, None, whole))
             else:
                 parts, bias = heads[layer]
                 rows += [("head", layer, head, part) for head, part in enumerate(parts)]
                 rows += [("bias", layer, None, bias)] if bias else []
                 rows.append(("rounding", layer, None, whole - sum(parts) - bias))
-            rows.append(("mlp", layer, None, float(to.vector @ mlp)))
-        together = [layer for layer in self._layers if layer not in heads]
+            if mlp.any():  # recurrent layers often have none
+                rows.append(("mlp", layer, None, float(to.vector @ mlp)))
+        together = [layer for layer in self._layers if layer not in heads and self._mixers[layer] == "attention"]
         if to.constant:
             rows.append(("bias", None, None, to.constant))
         rows.append(("rounding", None, None, logit - sum(part for *_, part in rows)))

@@ -59,6 +59,12 @@ class LayerFacts:
     window: int | None = None
     mask: str = "causal"
 
+    @property
+    def mixer(self) -> str:
+        """What brings earlier tokens in: ``"attention"``, ``"recurrence"`` or ``"convolution"``."""
+        found = {"recurrent": "recurrence", "convolution": "convolution"}
+        return found.get(self.reason.split(" ")[0], "attention")
+
 
 @dataclass
 class AttentionRecord:

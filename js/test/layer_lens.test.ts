@@ -6,7 +6,7 @@ import { type Facts, LensData, type Push } from "../src/layer_lens/data";
 import { layoutStrips, layoutTable, seen, shownRows, stepOf, stripHit } from "../src/layer_lens/layout";
 import { klShare, share } from "../src/layer_lens/paint_table";
 import widget from "../src/layer_lens/widget";
-import { figures, milliseconds, signed, strongest, sumParts } from "../src/layer_lens/words";
+import { figures, milliseconds, mixers, signed, strongest, sumParts } from "../src/layer_lens/words";
 import { FakeModel } from "./fixture";
 import { observers, page, resize } from "./page";
 
@@ -93,6 +93,10 @@ describe("data", () => {
   });
 
   test("the parts add up to the logit, but for the rounding", () => {
+    const none = { ...stored.push, mlp: stored.push.mlp.map(() => null) };
+    expect(sumParts(none, "recurrence").map(([name]) => name)).not.toContain("MLP");
+    expect(mixers([{ layer: 0, heads: 0, mixer: "recurrence", outliers: [] }])).toBe("recurrence");
+    expect(mixers([{ layer: 0, heads: 2, outliers: [] }])).toBe("attention");
     const total = sumParts(stored.push).reduce((sum, [, value]) => sum + value, 0);
     expect(total + stored.push.rounding!).toBeCloseTo(stored.push.logit, 4);
     expect(Math.abs(total - stored.push.logit)).toBeLessThan(0.1);

@@ -41,10 +41,11 @@ class Contributions:
     Attributes
     ----------
     parts : DataFrame
-        ``part`` (``"embedding"``, ``"head"``, ``"attention"`` where heads cannot be told apart, ``"mlp"``, ``"bias"``,
-        ``"rounding"``), ``layer``, ``head``, ``logit``. A part that is one of a layer's has its layer. ``"rounding"``
-        is what llama.cpp's quantized products make of it beyond this sum: per layer between its heads and what its
-        attention added, and of the output product.
+        ``part`` (``"embedding"``, ``"head"``, ``"attention"`` where heads cannot be told apart, ``"recurrence"`` or
+        ``"convolution"`` of a layer without attention, ``"mlp"`` where there is one, ``"bias"``, ``"rounding"``),
+        ``layer``, ``head``, ``logit``. A part that is one of a layer's has its layer. ``"rounding"`` is what
+        llama.cpp's quantized products make of it beyond this sum: per layer between its heads and what its attention
+        added, and of the output product.
     logit : float
         What the model says; of two words their difference. Before a final soft cap, where there is one.
     token, against : int or None

@@ -199,13 +199,13 @@ def _strips(
         own = np.array([[_or_nan(x) for x in facts["times"]["ms"]]])
         words = f"median of {facts['times']['repeats']}, up to {np.nanmax(own):.1f} ms"
         y = _pairs(picture, own, ("Time per layer", words), (left, y, step, 34), None)
-    _key(picture, y + 10)
+    _key(picture, y + 10, " or ".join(sorted({layer["mixer"] for layer in facts["layers"]})))
     return y + 26
 
 
-def _key(picture: Picture, y: int) -> None:
+def _key(picture: Picture, y: int, mixers: str) -> None:
     x = MARGIN
-    for name, shade in (("attention", _ATTENTION), ("MLP", _MLP)):
+    for name, shade in ((mixers, _ATTENTION), ("MLP", _MLP)):
         own = np.stack([colour.rgb(shade[picture.theme])])
         picture.images.append((x, y, np.zeros((9, 9), np.uint8), own))
         picture.texts.append(Text(x + 14, y + 9, name, 11, "ink2"))

@@ -154,6 +154,7 @@ def facts(trace: Trace, reading: Reading, named: Streams, times: OperatorGraph |
     layers = layers_of(trace)
     rows = reading.layers or [EMBEDDING, *layers]
     heads = {own.layer: own.heads for own in trace.layers}
+    mixers = {own.layer: own.mixer for own in trace.layers}
     return {
         "title": "Layer lens",
         "model": str(trace.info.get("model") or ""),
@@ -165,7 +166,12 @@ def facts(trace: Trace, reading: Reading, named: Streams, times: OperatorGraph |
         "kinds": kinds(trace, "self") if "self" in trace.parts else list(trace.token_kinds),
         "rows": rows,
         "layers": [
-            {"layer": layer, "heads": heads.get(layer, 0), "outliers": [[d, round(x, 1)] for d, x in large]}
+            {
+                "layer": layer,
+                "heads": heads.get(layer, 0),
+                "mixer": mixers[layer],
+                "outliers": [[d, round(x, 1)] for d, x in large],
+            }
             for layer, large in zip(layers, named.named, strict=True)
         ],
         "measures": list(MEASURES),

@@ -27,7 +27,8 @@ class Push:
     Attributes
     ----------
     facts : dict
-        ``position``, ``word``, ``against`` (ids or None), per layer ``attention`` and ``mlp`` (None = no such part),
+        ``position``, ``word``, ``against`` (ids or None), per layer ``attention`` (or what stands in its place) and
+        ``mlp`` (None = no such part),
         ``embedding``, ``bias`` and ``rounding``, their ``sum``, the model's ``logit``, ``note``.
     heads : float32 (layers, heads)
         NaN where a layer has no such head.
@@ -45,7 +46,10 @@ def read_push(trace: Trace, layers: Sequence[int], position: int, word: int, aga
     for name in WHOLE:
         own = parts.loc[parts["part"] == name, "logit"]
         facts[name] = float(own.sum()) if len(own) else None
-    heads, attention = _heads(parts, layers), _per_layer(parts, layers, ("attention", "head"))
+    heads, attention = (
+        _heads(parts, layers),
+        _per_layer(parts, layers, ("attention", "head", "recurrence", "convolution")),
+    )
     facts["attention"], facts["mlp"] = attention, _per_layer(parts, layers, ("mlp",))
     facts |= {"sum": float(found.sum), "logit": float(found.logit), "note": str(found.note or "")}
     return Push(facts, heads)

@@ -332,8 +332,9 @@ class TelemetryPanel(TelemetryWidget):
 
     def close(self) -> None:
         """End the connection to the browser and stop reading counters; the widget then displays as a picture."""
-        self._views.clear()
-        self._listen(False)
+        if "_views" in self.__dict__:  # else it was refused before it began, and is only collected
+            self._views.clear()
+            self._listen(False)
         super().close()
 
     # -------------------------------------------------------------------------- exports

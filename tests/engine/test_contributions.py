@@ -26,8 +26,10 @@ def test_the_parts_add_up(zoo_model, name):
         assert found.logit == pytest.approx(float(logits.max()), abs=1e-5)
     assert abs(found.rounding) <= 0.05, "what the quantized output product adds"
     kinds = set(found.parts.part)
-    assert ("head" in kinds) == (name in APART or name == "lfm2") and {"embedding", "mlp"} <= kinds
-    assert ("cannot be told apart" in found.note) == (name not in APART)
+    assert ("head" in kinds) == (name in APART or name == "lfm2") and "embedding" in kinds
+    assert ("recurrence" in kinds) == ("mlp" not in kinds) == (name == "mamba")
+    assert ("convolution" in kinds) == (name == "lfm2")
+    assert ("cannot be told apart" in found.note) == (name not in (*APART, "lfm2", "mamba"))
 
 
 def test_heads_and_layers_are_those_of_numpy(zoo_model):

@@ -5,6 +5,8 @@ import { bytes, floats } from "../attention_grid/data";
 export interface LensLayer {
   readonly layer: number;
   readonly heads: number;
+  /** What mixes the tokens: "attention", "recurrence" or "convolution"; pages of earlier versions do not say. */
+  readonly mixer?: string;
   /** Its largest outlier dimensions, and how many times the median dimension they are. */
   readonly outliers: readonly (readonly [number, number])[];
 }

@@ -77,13 +77,14 @@ export class Panel {
     const { layers } = data.facts;
     const part = (values: readonly (number | null)[]) => {
       const at = strongest(values);
-      return at < 0 ? null : ([layers[at]!.layer, values[at]!] as const);
+      return at < 0 ? null : ([layers[at]!.layer, values[at]!, layers[at]!.mixer] as const);
     };
     const [attention, mlp] = [part(push.attention), part(push.mlp)];
     const word = h("bdi", { class: "lt-mono" }, pushName(push));
     const said: (Node | string)[] = [];
+    const mixer = (attention?.[2] ?? "attention").replace(/^./, (c) => c.toUpperCase());
     if (attention)
-      said.push(`Attention in layer ${attention[0]} pushes `, word, " by ", bold(attention[1]), " logits");
+      said.push(`${mixer} in layer ${attention[0]} pushes `, word, " by ", bold(attention[1]), " logits");
     if (mlp && attention) said.push(`; the MLP of layer ${mlp[0]} adds `, bold(mlp[1]));
     if (mlp && !attention)
       said.push(`The MLP of layer ${mlp[0]} pushes `, word, " by ", bold(mlp[1]), " logits");

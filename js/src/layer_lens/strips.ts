@@ -108,13 +108,14 @@ export class StripsView {
     const { push, facts } = data;
     const at = (kind: Parameters<LensData["stream"]>[0]) => data.stream(kind)[place] ?? Number.NaN;
     const lines: [string, string][] = [];
+    const mixer = facts.layers[place]!.mixer ?? "attention";
     if (push && head !== null)
       lines.push([`H${head} on ${pushName(push)}`, signed(data.head(place, head), 2)]);
     if (push) {
-      lines.push([`attention on ${pushName(push)}`, signed(push.attention[place] ?? null, 2)]);
+      lines.push([`${mixer} on ${pushName(push)}`, signed(push.attention[place] ?? null, 2)]);
       lines.push([`MLP on ${pushName(push)}`, signed(push.mlp[place] ?? null, 2)]);
     }
-    lines.push(["written by attention", figures(at("attention"))], ["written by MLP", figures(at("mlp"))]);
+    lines.push([`written by ${mixer}`, figures(at("attention"))], ["written by MLP", figures(at("mlp"))]);
     lines.push(["residual norm", figures(at("residual"))], ["cosine to before", figures(at("cosine"))]);
     lines.push(["outlier dimensions", figures(at("outliers"))]);
     for (const [d, times] of facts.layers[place]!.outliers)

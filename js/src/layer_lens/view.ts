@@ -17,7 +17,7 @@ import { PushBar } from "./push_bar";
 import { StripsView } from "./strips";
 import style from "./style.css";
 import { TableView } from "./table";
-import { subtitle, sumWords } from "./words";
+import { mixers, subtitle, sumWords } from "./words";
 
 /** The shared state: the public traits. */
 export interface State {
@@ -544,7 +544,7 @@ export class LayerLensView {
     const note = last ? "after the last token; others need a trace with logits=\u2019all\u2019." : "";
     this.sum.replaceChildren(
       h("b", {}, "Adds up: "),
-      `${sumWords(push)}. `,
+      `${sumWords(push, mixers(this.data.facts.layers))}. `,
       h("span", { class: "lt-quiet" }, [push.note, note].filter(Boolean).map(sentence).join(" ")),
     );
   }
@@ -580,7 +580,7 @@ export class LayerLensView {
         "span",
         { class: "lt-ll-key lt-quiet" },
         h("i", { class: "lt-ll-attention" }),
-        "attention",
+        mixers(this.data.facts.layers) || "attention",
         h("i", { class: "lt-ll-mlp" }),
         "MLP",
         this.notes,
@@ -606,10 +606,10 @@ export class LayerLensView {
           ramp: this.scale.ticks,
         },
         {
-          heading: ["Through the layers", "blue = attention, purple = MLP"],
+          heading: ["Through the layers", `blue = ${mixers(facts.layers)}, purple = MLP`],
           canvas: this.strips.canvas,
           boxes: [],
-          under: this.data.push ? sumWords(this.data.push) : "",
+          under: this.data.push ? sumWords(this.data.push, mixers(facts.layers)) : "",
           notes: [],
           ramp: null,
         },

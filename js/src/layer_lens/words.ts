@@ -1,7 +1,7 @@
 // Sentences and labels of the lens.
 // In: LensData. Out: strings.
 import { count, plural, probability, shorten, subscript } from "../shared/format";
-import type { Cell, LensData, Push } from "./data";
+import type { Cell, LensData, LensLayer, Push } from "./data";
 
 const MINUS = "\u2212";
 
@@ -72,21 +72,26 @@ export function strongest(values: readonly (number | null)[]): number {
   return best;
 }
 
+/** What mixes the tokens in these layers. */
+export function mixers(layers: readonly LensLayer[]): string {
+  return [...new Set(layers.map((own) => own.mixer ?? "attention"))].sort().join(" or ");
+}
+
 /** The parts of an attribution that add up to the logit, all but the rounding. */
-export function sumParts(push: Push): [string, number][] {
+export function sumParts(push: Push, mixer = "attention"): [string, number][] {
   const total = (values: readonly (number | null)[]) => values.reduce<number>((sum, v) => sum + (v ?? 0), 0);
   const parts: [string, number | null][] = [
     ["embedding", push.embedding],
-    ["attention", total(push.attention)],
-    ["MLP", total(push.mlp)],
+    [mixer, total(push.attention)],
+    ["MLP", push.mlp.some((v) => v !== null) ? total(push.mlp) : null],
     ["bias", push.bias],
   ];
   return parts.filter((p): p is [string, number] => p[1] !== null);
 }
 
 /** What the parts add up to, and what is left over. */
-export function sumWords(push: Push): string {
-  const own = sumParts(push);
+export function sumWords(push: Push, mixer = "attention"): string {
+  const own = sumParts(push, mixer);
   const total = own.reduce((sum, [, value]) => sum + value, 0);
   const parts = own.map(([name, value]) => `${name} ${signed(value, 2)}`);
   const logit = `the model\u2019s logit${push.against === null ? "" : " difference"} ${signed(push.logit, 2)}`;
