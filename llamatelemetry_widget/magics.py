@@ -280,9 +280,11 @@ class Magics:
 
     def _quantize(self, arguments: argparse.Namespace) -> Model:
         """The new file, opened; what its tensors got is said, as it is not always what was asked for."""
+        from .engine.quantize import quant_type
         from .engine.running import ProgressBar
         from .studies.quantize import quantize
 
+        quant_type(arguments.type)  # before the model is looked for: where the two were swapped, that is the reason
         bar = ProgressBar()
         try:
             made = quantize(
