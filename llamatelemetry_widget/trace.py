@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -547,7 +548,7 @@ class Trace:
         """
         scoring = self.scoring(layer, part)
         heads = int(scoring.q.shape[0])
-        if not 0 <= head < heads:
+        if not 0 <= _whole("head", head) < heads:
             raise CaptureUnavailable(f"head {head} does not exist: layer {layer} has heads 0 to {heads - 1}")
         if stage not in stages(scoring):
             raise CaptureUnavailable(
@@ -652,7 +653,7 @@ class Trace:
         return part
 
     def _record(self, layer: int, part: str | None) -> AttentionRecord:
-        key = self._part(part), layer
+        key = self._part(part), _whole("layer", layer)
         if key in self._attention:
             return self._attention[key]
         having = [have for p, have in self._attention if p == key[0]]
@@ -958,6 +959,13 @@ def display_token(piece: bytes) -> str:
         out = "·" + out[1:]
     shown = out.replace("\r", "⇤").replace("\n", "⏎").replace("\t", "⇥")
     return "".join(c if c.isprintable() or c == " " else f"<U+{ord(c):04X}>" for c in shown)
+
+
+def _whole(name: str, value: Any) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number, not {value!r}") from None
 
 
 def _mask_kind(mask: Mask | None, record: AttentionRecord) -> tuple[str, int | None]:

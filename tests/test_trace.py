@@ -131,3 +131,13 @@ def test_what_is_not_there_is_an_error_that_says_what_is(trace):
 )
 def test_tokens_are_shown_as_they_are(piece, shown):
     assert display_token(piece) == shown
+
+
+def test_layers_and_heads_are_whole_numbers(zoo_models):
+    with lt.open_model(zoo_models / "llama.gguf") as model:
+        trace = model.trace(list(range(5, 15)), progress=False)
+    assert (trace.attention(np.int64(1), np.int32(2)) == trace.attention(1, 2)).all()
+    with pytest.raises(TypeError, match="layer must be a whole number, not '1'"):
+        trace.attention("1", 2)
+    with pytest.raises(TypeError, match=r"head must be a whole number, not 2\.0"):
+        trace.attention(1, 2.0)
