@@ -44,7 +44,7 @@ def opened(lab, module_context, tmp_path_factory, record):
     make = (
         "import llamatelemetry_widget as lt\n"
         f"names = ['{ZOO}/llama-' + kind + '.gguf' for kind in ('q8-0', 'q4-0')]\n"
-        f"TEXT = {TEXT!r} * 40\n"
+        f"TEXT = {TEXT!r} * 120\n"
         f"study = lt.QuantizationStudy('{ZOO}/llama.gguf', [*names, '{ZOO}/odd-tokens.gguf', 'kv:f16'], TEXT,\n"
         f"    n_ctx=64, speed=False, directory={str(folder)!r})"
     )
