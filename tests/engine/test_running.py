@@ -90,7 +90,9 @@ def test_a_stop_ends_the_run_it_was_meant_for_and_no_other(smollm2):
 def test_a_run_that_waits_for_another_says_so(smollm2, at_once, monkeypatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
     first = smollm2.generate("The lamp", max_tokens=2000)
-    heard = []
+    began, heard = threading.Event(), []
+    first.subscribe(lambda event: event.kind == "token" and began.set())
+    assert began.wait(60)
     second = smollm2.start_trace("The sea")
     second.subscribe(lambda event: heard.append(event.message))
     threading.Timer(1.0, first.cancel).start()
